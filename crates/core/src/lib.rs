@@ -1,0 +1,2 @@
+//! What both ends of Stonechat must agree on.
+#![no_std]
