@@ -1,2 +1,12 @@
 //! What both ends of Stonechat must agree on.
+//!
+//! Samples come in at the top and messages leave at the bottom; the modules stand in that order:
+//! [`sample`], [`window`], [`features`], [`detector`], [`decision`] make up the [`pipeline`],
+//! which training, server, simulator and firmware all run; [`device`] wraps it into the whole
+//! application of a microcontroller; [`wire`] is what it says to the server.
+//!
+//! Nothing here allocates, blocks, reads a clock, prints or panics on input.
 #![no_std]
+
+pub mod limits;
+pub mod wire;

@@ -1,0 +1,46 @@
+//! Every bound of the core, by name.
+
+/// The most channels that one device samples.
+pub const CHANNELS_MAX: usize = 16;
+/// The longest channel name in bytes.
+pub const CHANNEL_NAME_LEN: usize = 24;
+/// The longest unit in bytes (SenML or UCUM spelling, such as `Cel` or `m/s2`).
+pub const UNIT_LEN: usize = 8;
+/// The longest detector name in bytes.
+pub const DETECTOR_NAME_LEN: usize = 32;
+/// The longest window in samples.
+pub const WINDOW_LEN_MAX: usize = 65_536;
+/// The most feature entries that a detector file names.
+pub const FEATURES_MAX: usize = 256;
+/// The longest feature vector.
+pub const FEATURE_VECTOR_LEN_MAX: usize = 4_096;
+/// The most layers of a network.
+pub const LAYERS_MAX: usize = 32;
+/// The widest layer of a network.
+pub const LAYER_WIDTH_MAX: usize = 4_096;
+/// The largest detector file in bytes.
+pub const DETECTOR_FILE_LEN_MAX: usize = 16 * 1024 * 1024;
+/// The longest provenance text in bytes.
+pub const PROVENANCE_LEN_MAX: usize = 4_096;
+/// The most traces (signal and reconstruction) that a detector reports.
+pub const TRACES_MAX: usize = 16;
+/// The most windows over which the decision counts.
+pub const DECISION_WINDOWS_MAX: usize = 32;
+/// The magnitude to which a scaled feature is clamped, so that later arithmetic stays finite.
+pub const SCALED_FEATURE_ABS_MAX: f32 = 1.0e6;
+
+/// The longest uplink message in bytes that a server accepts.
+pub const MESSAGE_LEN_MAX: usize = 16 * 1024;
+/// The most records in one uplink message.
+pub const MESSAGE_RECORDS_MAX: usize = 2_048;
+/// The longest SenML name in bytes, base name included.
+pub const SENML_NAME_LEN_MAX: usize = 128;
+/// The longest SenML text value in bytes.
+pub const SENML_TEXT_LEN_MAX: usize = 512;
+/// The longest device identity in bytes.
+pub const DEVICE_ID_LEN_MAX: usize = 64;
+
+/// The bytes of one outbox slot, and so the longest message that a device sends.
+pub const OUTBOX_SLOT_LEN: usize = 1_024;
+/// The most messages that a device holds until they are acknowledged.
+pub const OUTBOX_SLOTS_MAX: usize = 16;

@@ -1,0 +1,4 @@
+//! Messages between device and server: parsed once, into types that can only hold legal values.
+
+pub mod senml;
+pub mod uplink;
