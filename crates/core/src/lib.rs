@@ -9,4 +9,12 @@
 #![no_std]
 
 pub mod limits;
+
+pub mod decision;
+pub mod detector;
+pub mod device;
+pub mod features;
+pub mod pipeline;
+pub mod sample;
+pub mod window;
 pub mod wire;

@@ -44,3 +44,5 @@ pub const DEVICE_ID_LEN_MAX: usize = 64;
 pub const OUTBOX_SLOT_LEN: usize = 1_024;
 /// The most messages that a device holds until they are acknowledged.
 pub const OUTBOX_SLOTS_MAX: usize = 16;
+/// The largest magnitude that a sensor's range may name, so that sums of squares stay finite.
+pub const SENSOR_RANGE_ABS_MAX: f32 = 1.0e9;

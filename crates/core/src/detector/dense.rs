@@ -1,0 +1,164 @@
+use bytemuck::from_bytes;
+
+use super::format::{DenseHeader, DenseLayerEntry};
+use super::{LoadError, array};
+use crate::limits::{LAYER_WIDTH_MAX, LAYERS_MAX};
+
+/// What a layer applies to each output; numbers are those of the detector file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+#[non_exhaustive]
+pub enum Activation {
+    /// The output as it is.
+    Linear = 0,
+    /// max(0, x).
+    Relu = 1,
+    /// Hyperbolic tangent.
+    Tanh = 2,
+    /// 1 / (1 + e^-x).
+    Logistic = 3,
+}
+
+impl Activation {
+    /// Returns the activation with a number of the detector file.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        [Self::Linear, Self::Relu, Self::Tanh, Self::Logistic]
+            .get(usize::from(number))
+            .copied()
+    }
+
+    /// Applies it to one number.
+    #[must_use]
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Self::Linear => x,
+            Self::Relu => {
+                if x > 0.0 {
+                    x
+                } else {
+                    0.0
+                }
+            }
+            Self::Tanh => libm::tanhf(x),
+            Self::Logistic => 1.0 / (1.0 + libm::expf(-x)),
+        }
+    }
+}
+
+/// The layers of a model: checked once, so that running them needs no checks that can fail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layers<'d> {
+    pub(super) header: &'d DenseHeader,
+    pub(super) entries: &'d [DenseLayerEntry],
+    pub(super) model: &'d [u8],
+    /// The widest layer's output.
+    pub(super) width_max: usize,
+}
+
+impl<'d> Layers<'d> {
+    /// Reads the layers and checks that widths follow one another from `vector_len` to `vector_len`.
+    pub(super) fn load(model: &'d [u8], vector_len: usize) -> Result<Self, LoadError> {
+        let header_len = size_of::<DenseHeader>();
+        let header: &DenseHeader = from_bytes(array::<u8>(model, 0, header_len)?);
+        let count = header.layer_count as usize;
+        if !(1..=LAYERS_MAX).contains(&count) {
+            return Err(LoadError::Model);
+        }
+        let entries: &[DenseLayerEntry] = array(model, header_len as u32, count)?;
+        let mut width = vector_len;
+        let mut width_max = 0;
+        for entry in entries {
+            let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
+            if inputs != width
+                || !(1..=LAYER_WIDTH_MAX).contains(&outputs)
+                || inputs > LAYER_WIDTH_MAX
+            {
+                return Err(LoadError::Model);
+            }
+            Activation::from_number(entry.activation).ok_or(LoadError::Model)?;
+            width = outputs;
+            width_max = width_max.max(outputs);
+        }
+        if width != vector_len {
+            return Err(LoadError::Model);
+        }
+        Ok(Self {
+            header,
+            entries,
+            model,
+            width_max,
+        })
+    }
+}
+
+/// Dense layers in single precision.
+#[derive(Clone, Copy, Debug)]
+pub struct Dense<'d> {
+    layers: Layers<'d>,
+}
+
+impl<'d> Dense<'d> {
+    pub(super) fn load(model: &'d [u8], vector_len: usize) -> Result<Self, LoadError> {
+        let layers = Layers::load(model, vector_len)?;
+        for entry in layers.entries {
+            let (weights, bias) = arrays(model, entry)?;
+            if !weights.iter().chain(bias).all(|number| number.is_finite()) {
+                return Err(LoadError::Model);
+            }
+        }
+        Ok(Self { layers })
+    }
+
+    pub(super) fn memory_words(&self) -> usize {
+        2 * self.layers.width_max
+    }
+
+    /// Runs the network from `inputs` to `reconstruction`.
+    pub(crate) fn run(&self, inputs: &[f32], reconstruction: &mut [f32], memory: &mut [f32]) {
+        let (mut source, mut target) = memory.split_at_mut(self.layers.width_max);
+        let last = self.layers.entries.len() - 1;
+        for (index, entry) in self.layers.entries.iter().enumerate() {
+            // Checked when the detector was loaded.
+            let Ok((weights, bias)) = arrays(self.layers.model, entry) else {
+                return;
+            };
+            let activation =
+                Activation::from_number(entry.activation).unwrap_or(Activation::Linear);
+            let from: &[f32] = if index == 0 {
+                inputs
+            } else {
+                &source[..entry.inputs as usize]
+            };
+            let to: &mut [f32] = if index == last {
+                &mut *reconstruction
+            } else {
+                &mut *target
+            };
+            layer(from, weights, bias, activation, to);
+            core::mem::swap(&mut source, &mut target);
+        }
+    }
+}
+
+fn arrays<'d>(
+    model: &'d [u8],
+    entry: &DenseLayerEntry,
+) -> Result<(&'d [f32], &'d [f32]), LoadError> {
+    let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
+    Ok((
+        array(model, entry.weights, inputs * outputs)?,
+        array(model, entry.bias, outputs)?,
+    ))
+}
+
+fn layer(from: &[f32], weights: &[f32], bias: &[f32], activation: Activation, to: &mut [f32]) {
+    for ((row, bias), output) in weights.chunks_exact(from.len()).zip(bias).zip(to) {
+        // Sums in the order of the inputs and adds the bias last, as TensorFlow Lite does.
+        let mut sum = 0.0;
+        for (weight, input) in row.iter().zip(from) {
+            sum += weight * input;
+        }
+        *output = activation.apply(sum + bias);
+    }
+}

@@ -1,0 +1,181 @@
+//! Dense layers in int8, after the TensorFlow Lite 8-bit quantisation specification, with the
+//! rounding of TensorFlow Lite Micro (gemmlowp: round to nearest twice).
+
+use super::dense::{Activation, Layers};
+use super::format::{DenseLayerEntry, Requantisation};
+use super::{LoadError, array};
+
+/// Dense layers in int8.
+#[derive(Clone, Copy, Debug)]
+pub struct DenseInt8<'d> {
+    layers: Layers<'d>,
+}
+
+struct Arrays<'d> {
+    weights: &'d [i8],
+    bias: &'d [i32],
+    requantisation: &'d [Requantisation],
+}
+
+fn arrays<'d>(model: &'d [u8], entry: &DenseLayerEntry) -> Result<Arrays<'d>, LoadError> {
+    let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
+    Ok(Arrays {
+        weights: array(model, entry.weights, inputs * outputs)?,
+        bias: array(model, entry.bias, outputs)?,
+        requantisation: array(model, entry.requantisation, outputs)?,
+    })
+}
+
+impl<'d> DenseInt8<'d> {
+    pub(super) fn load(model: &'d [u8], vector_len: usize) -> Result<Self, LoadError> {
+        let layers = Layers::load(model, vector_len)?;
+        let int8 = i32::from(i8::MIN)..=i32::from(i8::MAX);
+        let header = layers.header;
+        let scale_is_legal = |scale: f32| scale.is_finite() && scale > 0.0;
+        let mut legal = scale_is_legal(header.input_scale)
+            && scale_is_legal(header.output_scale)
+            && int8.contains(&header.input_zero_point)
+            && int8.contains(&header.output_zero_point);
+        for entry in layers.entries {
+            let arrays = arrays(model, entry)?;
+            legal &= matches!(
+                Activation::from_number(entry.activation),
+                Some(Activation::Linear | Activation::Relu)
+            ) && int8.contains(&entry.output_zero_point)
+                && int8.contains(&entry.output_minimum)
+                && int8.contains(&entry.output_maximum)
+                && entry.output_minimum <= entry.output_maximum
+                && arrays
+                    .requantisation
+                    .iter()
+                    .all(|factor| factor.multiplier >= 0 && (-31..=30).contains(&factor.shift));
+        }
+        if legal {
+            Ok(Self { layers })
+        } else {
+            Err(LoadError::Model)
+        }
+    }
+
+    /// Returns the words of memory that a run needs.
+    #[must_use]
+    pub fn memory_words(&self) -> usize {
+        2 * self.half_words()
+    }
+
+    fn half_words(&self) -> usize {
+        let first = self
+            .layers
+            .entries
+            .first()
+            .map_or(0, |entry| entry.inputs as usize);
+        self.layers.width_max.max(first).div_ceil(4)
+    }
+
+    /// Runs the network from `inputs` to `reconstruction`, both in scaled units.
+    pub(crate) fn run(&self, inputs: &[f32], reconstruction: &mut [f32], memory: &mut [f32]) {
+        let header = self.layers.header;
+        let outputs = self.run_layers(bytemuck::cast_slice_mut(memory), |quantised| {
+            quantise(
+                inputs,
+                header.input_scale,
+                header.input_zero_point,
+                quantised,
+            );
+        });
+        for (output, quantised) in reconstruction.iter_mut().zip(outputs) {
+            let steps = i32::from(*quantised) - header.output_zero_point;
+            *output = steps as f32 * header.output_scale;
+        }
+    }
+
+    /// Runs the network from int8 to int8, as an interpreter's input and output tensors hold them.
+    /// `memory` has as many words as the pipeline lends; `inputs` and `outputs` have the length of
+    /// the feature vector, what is longer stays as it is.
+    pub fn run_quantised(&self, inputs: &[i8], outputs: &mut [i8], memory: &mut [u32]) {
+        if memory.len() < self.memory_words() {
+            return;
+        }
+        let result = self.run_layers(bytemuck::cast_slice_mut(memory), |quantised| {
+            for (quantised, input) in quantised.iter_mut().zip(inputs) {
+                *quantised = *input;
+            }
+        });
+        for (output, result) in outputs.iter_mut().zip(result) {
+            *output = *result;
+        }
+    }
+
+    /// Lets `fill` write the input, runs the layers between the two halves of `memory` in turn, and
+    /// returns the half that holds the output.
+    fn run_layers<'m>(&self, memory: &'m mut [i8], fill: impl FnOnce(&mut [i8])) -> &'m [i8] {
+        let (mut source, mut target) = memory.split_at_mut(4 * self.half_words());
+        fill(source);
+        for entry in self.layers.entries {
+            // Checked when the detector was loaded.
+            let Ok(arrays) = arrays(self.layers.model, entry) else {
+                break;
+            };
+            layer(&source[..entry.inputs as usize], &arrays, entry, target);
+            core::mem::swap(&mut source, &mut target);
+        }
+        source
+    }
+}
+
+/// Quantises as TensorFlow Lite's QUANTIZE does: round half away from zero, then clamp.
+fn quantise(inputs: &[f32], scale: f32, zero_point: i32, outputs: &mut [i8]) {
+    for (input, output) in inputs.iter().zip(outputs) {
+        let steps = libm::roundf(input / scale);
+        // The cast saturates, and a scaled feature is never NaN.
+        let quantised = (steps as i32).saturating_add(zero_point);
+        *output = quantised.clamp(i32::from(i8::MIN), i32::from(i8::MAX)) as i8;
+    }
+}
+
+fn layer(from: &[i8], arrays: &Arrays<'_>, entry: &DenseLayerEntry, to: &mut [i8]) {
+    let rows = arrays.weights.chunks_exact(from.len());
+    let scales = arrays.bias.iter().zip(arrays.requantisation);
+    for ((row, (bias, factor)), output) in rows.zip(scales).zip(to) {
+        let mut sum = *bias;
+        for (weight, input) in row.iter().zip(from) {
+            sum = sum.wrapping_add(i32::from(*weight) * i32::from(*input));
+        }
+        let scaled = multiply_by_quantised_multiplier(sum, *factor);
+        let shifted = scaled.wrapping_add(entry.output_zero_point);
+        *output = shifted.clamp(entry.output_minimum, entry.output_maximum) as i8;
+    }
+}
+
+/// Multiplies by `multiplier * 2^(shift - 31)`, rounding as TensorFlow Lite Micro does:
+/// gemmlowp's saturating rounding doubling high multiplication, then a rounding shift.
+#[must_use]
+pub fn multiply_by_quantised_multiplier(x: i32, factor: Requantisation) -> i32 {
+    let left = factor.shift.max(0) as u32;
+    let right = (-factor.shift).max(0) as u32;
+    rounding_shift_right(
+        doubling_high_multiply(x.wrapping_shl(left), factor.multiplier),
+        right,
+    )
+}
+
+fn doubling_high_multiply(a: i32, b: i32) -> i32 {
+    if a == i32::MIN && b == i32::MIN {
+        return i32::MAX;
+    }
+    let product = i64::from(a) * i64::from(b);
+    let nudge = if product >= 0 {
+        1_i64 << 30
+    } else {
+        1 - (1_i64 << 30)
+    };
+    // The division rounds towards zero, as in the specification; a shift would round down.
+    ((product + nudge) / (1_i64 << 31)) as i32
+}
+
+fn rounding_shift_right(x: i32, exponent: u32) -> i32 {
+    let mask = ((1_i64 << exponent) - 1) as i32;
+    let remainder = x & mask;
+    let threshold = (mask >> 1) + i32::from(x < 0);
+    x.wrapping_shr(exponent) + i32::from(remainder > threshold)
+}

@@ -1,0 +1,208 @@
+//! The pipeline: samples in, verdicts out. Training, server, simulator and firmware all run this.
+
+use core::fmt;
+
+use crate::decision::{Decision, Verdict};
+use crate::detector::{Detector, Engine};
+use crate::limits::SCALED_FEATURE_ABS_MAX;
+use crate::window::Window;
+
+/// What a complete window gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowResult {
+    /// How badly the window fits normal; finite.
+    pub score: f32,
+    /// The verdict that holds now.
+    pub verdict: Verdict,
+    /// Whether this window changed the verdict.
+    pub changed: bool,
+}
+
+/// A sample that the sensor cannot have measured: it is counted, never scored, and the window
+/// starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SensorFault {
+    /// The channels at fault, channel 0 in bit 0.
+    pub channels: u16,
+}
+
+/// The memory lent to a pipeline is shorter than [`Detector::memory_words`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryTooShort {
+    /// The words that it needs.
+    pub needed: usize,
+}
+
+impl fmt::Display for MemoryTooShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the detector needs {} words of memory", self.needed)
+    }
+}
+
+impl core::error::Error for MemoryTooShort {}
+
+/// A detector with its state, in memory that the caller lends.
+#[derive(Debug)]
+pub struct Pipeline<'d, 'm> {
+    detector: Detector<'d>,
+    window: Window<'m>,
+    features: &'m mut [f32],
+    scaled: &'m mut [f32],
+    reconstruction: &'m mut [f32],
+    engine_memory: &'m mut [f32],
+    decision: Decision,
+}
+
+impl<'d, 'm> Pipeline<'d, 'm> {
+    /// Starts a pipeline in `memory`.
+    ///
+    /// # Errors
+    /// [`MemoryTooShort`] if `memory` has fewer than [`Detector::memory_words`] words.
+    pub fn new(detector: &Detector<'d>, memory: &'m mut [u32]) -> Result<Self, MemoryTooShort> {
+        let needed = detector.memory_words();
+        let memory = memory.get_mut(..needed).ok_or(MemoryTooShort { needed })?;
+        memory.fill(0);
+        let vector_len = detector.vector_len();
+        let memory: &mut [f32] = bytemuck::cast_slice_mut(memory);
+        let (window, memory) =
+            memory.split_at_mut(detector.channel_count() * detector.window_len());
+        let (features, memory) = memory.split_at_mut(vector_len);
+        let (scaled, memory) = memory.split_at_mut(vector_len);
+        let (reconstruction, engine_memory) = memory.split_at_mut(vector_len);
+        if let Engine::ZScore(engine) = detector.engine() {
+            engine.start(engine_memory);
+        }
+        Ok(Self {
+            detector: *detector,
+            window: Window::new(window, detector.window_len(), detector.stride()),
+            features,
+            scaled,
+            reconstruction,
+            engine_memory,
+            decision: Decision::default(),
+        })
+    }
+
+    /// Takes a sample in, one number a channel, and returns a result when it completes a window.
+    ///
+    /// # Errors
+    /// [`SensorFault`] if a number is missing, not finite or outside its channel's range.
+    pub fn push(&mut self, sample: &[f32]) -> Result<Option<WindowResult>, SensorFault> {
+        if !self.collect(sample)? {
+            return Ok(None);
+        }
+        self.compute_features();
+        let score = self.score();
+        let before = self.decision.verdict();
+        let verdict = self.decision.push(self.detector.decision_rule(), score);
+        Ok(Some(WindowResult {
+            score,
+            verdict,
+            changed: verdict != before,
+        }))
+    }
+
+    /// Takes a sample in and tells whether it completes a window; the first stage of [`Pipeline::push`].
+    ///
+    /// # Errors
+    /// As [`Pipeline::push`].
+    pub fn collect(&mut self, sample: &[f32]) -> Result<bool, SensorFault> {
+        let mut channels = 0;
+        for channel in 0..self.detector.channel_count() {
+            let admitted = sample
+                .get(channel)
+                .is_some_and(|value| self.detector.admits(channel, *value));
+            channels |= u16::from(!admitted) << channel;
+        }
+        if channels != 0 {
+            self.window.reset();
+            return Err(SensorFault { channels });
+        }
+        Ok(self.window.push(sample))
+    }
+
+    /// Computes the features of the complete window; the second stage.
+    pub fn compute_features(&mut self) -> &[f32] {
+        let mut rest = &mut *self.features;
+        for feature in self.detector.features() {
+            // Checked when the detector was loaded.
+            let len = feature.output_len(self.detector.window_len()).unwrap_or(0);
+            let (output, others) = rest.split_at_mut(len);
+            feature.compute(&self.window, self.detector.rate_hz(), output);
+            rest = others;
+        }
+        self.features
+    }
+
+    /// Scales the features, runs the engine and returns the score; the third stage.
+    pub fn score(&mut self) -> f32 {
+        self.scale();
+        match self.detector.engine() {
+            Engine::ZScore(engine) => {
+                engine.run(self.scaled, self.reconstruction, self.engine_memory);
+            }
+            Engine::Dense(engine) => {
+                engine.run(self.scaled, self.reconstruction, self.engine_memory);
+            }
+            Engine::DenseInt8(engine) => {
+                engine.run(self.scaled, self.reconstruction, self.engine_memory);
+            }
+        }
+        self.detector
+            .score_rule()
+            .score(self.scaled, self.reconstruction, self.detector.gains())
+    }
+
+    fn scale(&mut self) {
+        let entries = self.features.iter().zip(self.detector.scaler());
+        for (scaled, (feature, entry)) in self.scaled.iter_mut().zip(entries) {
+            let value = (feature - entry.offset) * entry.gain;
+            // The order of the comparisons turns NaN into the upper bound.
+            *scaled = if value <= -SCALED_FEATURE_ABS_MAX {
+                -SCALED_FEATURE_ABS_MAX
+            } else if value < SCALED_FEATURE_ABS_MAX {
+                value
+            } else {
+                SCALED_FEATURE_ABS_MAX
+            };
+        }
+    }
+
+    /// Starts the window anew, after a gap in the samples.
+    pub fn reset_window(&mut self) {
+        self.window.reset();
+    }
+
+    /// Returns the detector.
+    #[must_use]
+    pub fn detector(&self) -> &Detector<'d> {
+        &self.detector
+    }
+
+    /// Returns the features of the last window, in their own units.
+    #[must_use]
+    pub fn features(&self) -> &[f32] {
+        self.features
+    }
+
+    /// Returns the scaled features of the last window.
+    #[must_use]
+    pub fn scaled_features(&self) -> &[f32] {
+        self.scaled
+    }
+
+    /// Returns the reconstruction of one number of the feature vector, in the feature's own unit.
+    #[must_use]
+    pub fn reconstruction(&self, index: usize) -> Option<f32> {
+        let entry = self.detector.scaler().get(index)?;
+        self.reconstruction
+            .get(index)
+            .map(|scaled| scaled / entry.gain + entry.offset)
+    }
+
+    /// Returns the verdict that holds now.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.decision.verdict()
+    }
+}
