@@ -1,0 +1,499 @@
+//! The training loop: batches forward and backward through the layers, Adam, early stopping.
+
+use core::ops::{ControlFlow, Range};
+
+use pulp::Arch;
+
+use super::elementwise::{Activate, Adam, ColumnSums, Derive, SquaredError};
+use super::kernel::{Left, Product, padded};
+use super::random::Random;
+use super::{Architecture, Ending, FitError, FitOptions, Fitted, Progress};
+use crate::limits::{FIT_BATCH_MAX, FIT_ROWS_MAX};
+use crate::network::{Activation, Layer, Network, check_chain};
+use crate::rows::Rows;
+
+/// Where one layer's numbers lie in the flat vectors of a [`Trainer`].
+struct Plan {
+    inputs: usize,
+    outputs: usize,
+    inputs_padded: usize,
+    outputs_padded: usize,
+    activation: Activation,
+    /// `[inputs][outputs_padded]` in the parameters.
+    weights: Range<usize>,
+    /// `[outputs_padded]` in the parameters.
+    bias: Range<usize>,
+    /// `[outputs][inputs_padded]` in the turned weights.
+    turned: Range<usize>,
+}
+
+/// Parameters, their gradients and moments, and the buffers of one batch.
+pub(super) struct Trainer {
+    arch: Arch,
+    plans: Vec<Plan>,
+    parameters: Vec<f32>,
+    gradients: Vec<f32>,
+    first_moments: Vec<f32>,
+    second_moments: Vec<f32>,
+    /// The weights once more with outputs as rows, for the way back.
+    turned: Vec<f32>,
+    /// `activations[0]` is the batch's input, `activations[l + 1]` the output of layer l;
+    /// `[batch][padded]`.
+    activations: Vec<Vec<f32>>,
+    /// `deltas[l]`: the loss's gradient at the output of layer l, `[batch][outputs_padded]`.
+    deltas: Vec<Vec<f32>>,
+    /// `[batch][outputs_padded]` of the last layer.
+    targets: Vec<f32>,
+    steps: i32,
+}
+
+impl Trainer {
+    /// Lays out the layers and draws their weights: He for ReLU, Glorot otherwise, both uniform;
+    /// biases start at zero.
+    pub(super) fn new(architecture: &Architecture, batch: usize, random: &mut Random) -> Self {
+        let mut plans: Vec<Plan> = Vec::new();
+        let (mut parameters_len, mut turned_len) = (0, 0);
+        let layers = architecture.widths.len() - 1;
+        for (index, pair) in architecture.widths.windows(2).enumerate() {
+            let (inputs, outputs) = (pair[0], pair[1]);
+            let (inputs_padded, outputs_padded) = (padded(inputs), padded(outputs));
+            let weights = parameters_len..parameters_len + inputs * outputs_padded;
+            let bias = weights.end..weights.end + outputs_padded;
+            let turned = turned_len..turned_len + outputs * inputs_padded;
+            parameters_len = bias.end;
+            turned_len = turned.end;
+            let last = index + 1 == layers;
+            plans.push(Plan {
+                inputs,
+                outputs,
+                inputs_padded,
+                outputs_padded,
+                activation: if last {
+                    architecture.output
+                } else {
+                    architecture.hidden
+                },
+                weights,
+                bias,
+                turned,
+            });
+        }
+        let buffer = |width: usize| vec![0.0; batch * padded(width)];
+        let mut trainer = Self {
+            arch: Arch::new(),
+            parameters: vec![0.0; parameters_len],
+            gradients: vec![0.0; parameters_len],
+            first_moments: vec![0.0; parameters_len],
+            second_moments: vec![0.0; parameters_len],
+            turned: vec![0.0; turned_len],
+            activations: architecture.widths.iter().copied().map(buffer).collect(),
+            deltas: architecture.widths[1..]
+                .iter()
+                .copied()
+                .map(buffer)
+                .collect(),
+            targets: buffer(architecture.widths[layers]),
+            plans,
+            steps: 0,
+        };
+        trainer.initialise(random);
+        trainer
+    }
+
+    fn initialise(&mut self, random: &mut Random) {
+        for plan in &self.plans {
+            let (inputs, outputs) = (plan.inputs as f32, plan.outputs as f32);
+            let bound = match plan.activation {
+                Activation::Relu => (6.0 / inputs).sqrt(),
+                _ => (6.0 / (inputs + outputs)).sqrt(),
+            };
+            let rows = self.parameters[plan.weights.clone()].chunks_exact_mut(plan.outputs_padded);
+            for weight in rows.flat_map(|row| &mut row[..plan.outputs]) {
+                *weight = bound * random.symmetric();
+            }
+        }
+        self.turn_weights();
+    }
+
+    /// Copies the weights with rows and columns exchanged; the first layer needs no such copy.
+    fn turn_weights(&mut self) {
+        for plan in self.plans.iter().skip(1) {
+            let weights = &self.parameters[plan.weights.clone()];
+            let turned = &mut self.turned[plan.turned.clone()];
+            for (output, row) in turned.chunks_exact_mut(plan.inputs_padded).enumerate() {
+                let column = weights[output..].iter().step_by(plan.outputs_padded);
+                for (to, from) in row.iter_mut().zip(column) {
+                    *to = *from;
+                }
+            }
+        }
+    }
+
+    /// Copies the chosen rows into the batch's input and target.
+    fn load(&mut self, inputs: Rows<'_>, targets: Rows<'_>, order: &[u32]) {
+        let input = self.activations[0].chunks_exact_mut(padded(inputs.width()));
+        let target = self.targets.chunks_exact_mut(padded(targets.width()));
+        for ((input, target), index) in input.zip(target).zip(order) {
+            input[..inputs.width()].copy_from_slice(inputs.row(*index as usize));
+            target[..targets.width()].copy_from_slice(targets.row(*index as usize));
+        }
+    }
+
+    fn forward(&mut self, rows: usize) {
+        for (index, plan) in self.plans.iter().enumerate() {
+            let (before, after) = self.activations.split_at_mut(index + 1);
+            let out = &mut after[0][..rows * plan.outputs_padded];
+            Product {
+                left: &before[index],
+                left_stride: plan.inputs_padded,
+                layout: Left::Plain,
+                right: &self.parameters[plan.weights.clone()],
+                start: &self.parameters[plan.bias.clone()],
+                out,
+                width: plan.outputs_padded,
+                rows,
+                depth: plan.inputs,
+            }
+            .run(self.arch);
+            self.arch.dispatch(Activate {
+                activation: plan.activation,
+                values: out,
+            });
+        }
+    }
+
+    /// Writes the last layer's deltas and returns the batch's sum of squared errors.
+    fn loss(&mut self, rows: usize) -> f64 {
+        let plan = self.plans.last().expect("a trainer has a layer");
+        let (outputs, deltas) = (self.activations.last(), self.deltas.last_mut());
+        let len = rows * plan.outputs_padded;
+        self.arch.dispatch(SquaredError {
+            outputs: &outputs.expect("a trainer has a layer")[..len],
+            targets: &self.targets[..len],
+            deltas: &mut deltas.expect("a trainer has a layer")[..len],
+            width: plan.outputs,
+            padded: plan.outputs_padded,
+            gradient_scale: 2.0 / (rows * plan.outputs) as f32,
+        })
+    }
+
+    /// Turns the last layer's deltas into the gradients of all parameters.
+    fn backward(&mut self, rows: usize) {
+        for (index, plan) in self.plans.iter().enumerate().rev() {
+            let (before, from) = self.deltas.split_at_mut(index);
+            let deltas = &mut from[0][..rows * plan.outputs_padded];
+            self.arch.dispatch(Derive {
+                activation: plan.activation,
+                outputs: &self.activations[index + 1],
+                deltas,
+            });
+            self.arch.dispatch(ColumnSums {
+                values: deltas,
+                out: &mut self.gradients[plan.bias.clone()],
+            });
+            Product {
+                left: &self.activations[index][..rows * plan.inputs_padded],
+                left_stride: plan.inputs_padded,
+                layout: Left::Transposed,
+                right: deltas,
+                start: &[],
+                out: &mut self.gradients[plan.weights.clone()],
+                width: plan.outputs_padded,
+                rows: plan.inputs,
+                depth: rows,
+            }
+            .run(self.arch);
+            if let Some(before) = before.last_mut() {
+                Product {
+                    left: deltas,
+                    left_stride: plan.outputs_padded,
+                    layout: Left::Plain,
+                    right: &self.turned[plan.turned.clone()],
+                    start: &[],
+                    out: &mut before[..rows * plan.inputs_padded],
+                    width: plan.inputs_padded,
+                    rows,
+                    depth: plan.outputs,
+                }
+                .run(self.arch);
+            }
+        }
+    }
+
+    fn step(&mut self, options: &FitOptions) {
+        self.steps = self.steps.saturating_add(1);
+        // In f64, as 0.999^n is too close to 1 for f32 in the first steps.
+        let correction1 = 1.0 - f64::from(options.beta1).powi(self.steps);
+        let correction2 = 1.0 - f64::from(options.beta2).powi(self.steps);
+        self.arch.dispatch(Adam {
+            parameters: &mut self.parameters,
+            gradients: &self.gradients,
+            first_moments: &mut self.first_moments,
+            second_moments: &mut self.second_moments,
+            beta1: options.beta1,
+            beta2: options.beta2,
+            epsilon: options.epsilon,
+            step: (f64::from(options.learning_rate) / correction1) as f32,
+            second_correction: (1.0 / correction2.sqrt()) as f32,
+        });
+        self.turn_weights();
+    }
+
+    /// Trains on one batch; returns its sum of squared errors before the step.
+    fn train(
+        &mut self,
+        inputs: Rows<'_>,
+        targets: Rows<'_>,
+        order: &[u32],
+        options: &FitOptions,
+    ) -> f64 {
+        let loss = self.accumulate(inputs, targets, order);
+        self.step(options);
+        loss
+    }
+
+    /// Computes one batch's gradients; returns its sum of squared errors.
+    pub(super) fn accumulate(&mut self, inputs: Rows<'_>, targets: Rows<'_>, order: &[u32]) -> f64 {
+        self.load(inputs, targets, order);
+        self.forward(order.len());
+        let loss = self.loss(order.len());
+        self.backward(order.len());
+        loss
+    }
+
+    /// Mean squared error over the chosen rows, in batches of at most `batch`.
+    fn evaluate(&mut self, inputs: Rows<'_>, targets: Rows<'_>, rows: &[u32], batch: usize) -> f64 {
+        let mut total = 0.0;
+        for order in rows.chunks(batch) {
+            self.load(inputs, targets, order);
+            self.forward(order.len());
+            total += self.loss(order.len());
+        }
+        total / (rows.len() * targets.width()) as f64
+    }
+
+    /// The network with the given parameters, which are laid out as this trainer's.
+    fn network(&self, parameters: &[f32]) -> Network {
+        let layer = |plan: &Plan| {
+            let weights = &parameters[plan.weights.clone()];
+            let column = |output: usize| weights[output..].iter().step_by(plan.outputs_padded);
+            Layer {
+                inputs: plan.inputs,
+                outputs: plan.outputs,
+                weights: (0..plan.outputs).flat_map(column).copied().collect(),
+                bias: parameters[plan.bias.clone()][..plan.outputs].to_vec(),
+                activation: plan.activation,
+            }
+        };
+        Network {
+            layers: self.plans.iter().map(layer).collect(),
+        }
+    }
+
+    /// The network as it stands.
+    pub(super) fn snapshot(&self) -> Network {
+        self.network(&self.parameters)
+    }
+
+    /// The gradients of the last batch in the form of a network, for tests.
+    #[cfg(test)]
+    pub(super) fn gradients(&self) -> Network {
+        self.network(&self.gradients)
+    }
+}
+
+pub(super) fn initial(architecture: &Architecture, seed: u64) -> Result<Network, FitError> {
+    check_architecture(architecture)?;
+    Ok(Trainer::new(architecture, 1, &mut Random::new(seed)).snapshot())
+}
+
+fn check_architecture(architecture: &Architecture) -> Result<(), FitError> {
+    let pairs = architecture.widths.windows(2);
+    Ok(check_chain(pairs.map(|pair| (pair[0], pair[1])))?)
+}
+
+/// The best epoch so far.
+struct Best {
+    epoch: usize,
+    loss: f64,
+    parameters: Vec<f32>,
+}
+
+pub(super) fn fit(
+    architecture: &Architecture,
+    inputs: Rows<'_>,
+    targets: Rows<'_>,
+    options: &FitOptions,
+    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Fitted, FitError> {
+    check_options(options)?;
+    check_rows(architecture, inputs, targets)?;
+    let mut order: Vec<u32> = (0..).take(inputs.len()).collect();
+    let validation = order.split_off(training_rows(inputs.len(), options)?);
+
+    let mut random = Random::new(options.seed);
+    let batch = options.batch.min(inputs.len());
+    let mut trainer = Trainer::new(architecture, batch, &mut random);
+    let mut history = Vec::new();
+    let mut best: Option<Best> = None;
+    let mut ending = Ending::Epochs;
+    for epoch in 1..=options.epochs {
+        if options.shuffle {
+            random.shuffle(&mut order);
+        }
+        let mut train_loss = 0.0;
+        for chosen in order.chunks(batch) {
+            train_loss += trainer.train(inputs, targets, chosen, options);
+        }
+        train_loss /= (order.len() * targets.width()) as f64;
+        let validation_loss =
+            (!validation.is_empty()).then(|| trainer.evaluate(inputs, targets, &validation, batch));
+        if !train_loss.is_finite() || validation_loss.is_some_and(|loss| !loss.is_finite()) {
+            return Err(FitError::Diverged {
+                epoch,
+                learning_rate: options.learning_rate,
+                largest: largest(inputs).max(largest(targets)),
+            });
+        }
+        let now = Progress {
+            epoch,
+            train_loss,
+            validation_loss,
+        };
+        history.push(now);
+        remember(&mut best, now, &trainer.parameters, options);
+        if progress(now).is_break() {
+            ending = Ending::Callback;
+            break;
+        }
+        let waited = best.as_ref().map_or(0, |best| epoch - best.epoch);
+        if validation_loss.is_some() && options.patience.is_some_and(|most| waited >= most) {
+            ending = Ending::Patience;
+            break;
+        }
+    }
+    let best = best.expect("at least one epoch was run, and its loss was finite");
+    Ok(Fitted {
+        network: trainer.network(&best.parameters),
+        history,
+        best_epoch: best.epoch,
+        ending,
+    })
+}
+
+/// Keeps the epoch when its validation loss is the best; without validation, keeps the latest.
+fn remember(best: &mut Option<Best>, now: Progress, parameters: &[f32], options: &FitOptions) {
+    let loss = now.validation_loss.unwrap_or(f64::NEG_INFINITY);
+    match best {
+        None => {
+            *best = Some(Best {
+                epoch: now.epoch,
+                loss,
+                parameters: parameters.to_vec(),
+            });
+        }
+        Some(best)
+            if now.validation_loss.is_none() || loss < best.loss - options.improvement_min =>
+        {
+            best.epoch = now.epoch;
+            best.loss = loss;
+            best.parameters.copy_from_slice(parameters);
+        }
+        Some(_) => {}
+    }
+}
+
+fn check_options(options: &FitOptions) -> Result<(), FitError> {
+    let refuse = |option, value, range| {
+        Err(FitError::Option {
+            option,
+            value,
+            range,
+        })
+    };
+    let fraction = |value: f32| (0.0..1.0).contains(&value);
+    if options.epochs == 0 {
+        return refuse("epochs", 0.0, "at least 1");
+    }
+    if !(1..=FIT_BATCH_MAX).contains(&options.batch) {
+        return refuse("batch", options.batch as f64, "1 to 65536");
+    }
+    if !(options.learning_rate.is_finite() && options.learning_rate > 0.0) {
+        let value = f64::from(options.learning_rate);
+        return refuse("learning_rate", value, "a number above 0");
+    }
+    for (option, value) in [
+        ("beta1", options.beta1),
+        ("beta2", options.beta2),
+        ("validation_share", options.validation_share),
+    ] {
+        if !fraction(value) {
+            return refuse(option, f64::from(value), "from 0 to below 1");
+        }
+    }
+    if !(options.epsilon.is_finite() && options.epsilon > 0.0) {
+        return refuse("epsilon", f64::from(options.epsilon), "a number above 0");
+    }
+    if options.patience == Some(0) {
+        return refuse("patience", 0.0, "at least 1, or none");
+    }
+    if !(options.improvement_min.is_finite() && options.improvement_min >= 0.0) {
+        return refuse("improvement_min", options.improvement_min, "0 or above");
+    }
+    Ok(())
+}
+
+fn check_rows(
+    architecture: &Architecture,
+    inputs: Rows<'_>,
+    targets: Rows<'_>,
+) -> Result<(), FitError> {
+    check_architecture(architecture)?;
+    let widths = &architecture.widths;
+    let (first, last) = (widths[0], widths[widths.len() - 1]);
+    for (table, end, found, needed) in [
+        ("input", "input", inputs.width(), first),
+        ("target", "output", targets.width(), last),
+    ] {
+        if found != needed {
+            return Err(FitError::Width {
+                table,
+                end,
+                found,
+                needed,
+            });
+        }
+    }
+    if inputs.len() != targets.len() {
+        return Err(FitError::Pairs {
+            inputs: inputs.len(),
+            targets: targets.len(),
+        });
+    }
+    if inputs.len() > FIT_ROWS_MAX {
+        return Err(FitError::TooManyRows { rows: inputs.len() });
+    }
+    Ok(())
+}
+
+/// Number of rows before the validation rows.
+fn training_rows(rows: usize, options: &FitOptions) -> Result<usize, FitError> {
+    let share = options.validation_share;
+    let validation = (rows as f64 * f64::from(share)).round() as usize;
+    let train = rows - validation.min(rows);
+    if train == 0 || (share > 0.0 && validation == 0) {
+        return Err(FitError::Split {
+            rows,
+            share,
+            train,
+            validation,
+        });
+    }
+    Ok(train)
+}
+
+fn largest(rows: Rows<'_>) -> f32 {
+    rows.iter()
+        .flatten()
+        .fold(0.0, |largest, value| value.abs().max(largest))
+}
