@@ -1,0 +1,534 @@
+//! Trains a detector: split, features, scaler, fit, quantise, residual gains, threshold, compile.
+
+use core::ops::ControlFlow;
+
+use serde::Serialize;
+use stonechat_core::decision::DecisionRule;
+use stonechat_core::detector::format::ScalerEntry;
+use stonechat_core::detector::{Detector, ScoreRule};
+use stonechat_core::features::{Feature, FeatureKind};
+use stonechat_core::limits::{CHANNELS_MAX, SENSOR_RANGE_ABS_MAX, TRACES_MAX};
+use thiserror::Error;
+
+use crate::compile::{
+    ChannelSpec, CompileError, DetectorFile, DetectorSpec, Model, TraceSpec, ZScoreModel, compile,
+};
+use crate::dataset::Recording;
+use crate::fit::{Architecture, Ending, FitError, Progress, fit_autoencoder};
+use crate::quantise::{self, QuantiseError};
+use crate::recipe::{
+    DetectorKind, FeatureError, Precision, Recipe, ThresholdRule, parse_feature,
+};
+use crate::replay::{Replay, ReplayError, replay, window_labels};
+use crate::rows::{Rows, RowsError};
+use crate::threshold::{self, ThresholdError};
+
+/// A scaled deviation is never taken smaller than this share of the largest one, so that a channel
+/// at rest does not outweigh the others.
+const DEVIATION_SHARE_MIN: f32 = 1.0e-3;
+/// The deviation of a channel that never changes, in its own unit.
+const DEVIATION_OF_CONSTANT: f32 = 1.0;
+/// Residuals of the adaptive z-score are clipped to this many deviations before they are learned.
+const Z_SCORE_CLIP: f32 = 3.0;
+/// The least deviation of the z-score, in scaled units.
+const Z_SCORE_DEVIATION_MIN: f32 = 0.05;
+/// The threshold of detectors that are compiled only to compute features or scores.
+const NO_THRESHOLD: f32 = f32::MAX;
+
+/// A trained detector and how it came about.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The detector file.
+    pub file: DetectorFile,
+    /// What was measured on the way.
+    pub summary: Summary,
+}
+
+/// What training measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Windows to fit and validate the model.
+    pub fit_windows: usize,
+    /// Windows to set the threshold.
+    pub calibration_windows: usize,
+    /// Samples left out as sensor faults.
+    pub sensor_faults: usize,
+    /// Windows left out because a label calls them anomalous.
+    pub anomalous_windows_left_out: usize,
+    /// Channels that never change.
+    pub constant_channels: Vec<String>,
+    /// The loss of each epoch; empty for models that are not fitted in epochs.
+    pub history: Vec<Progress>,
+    /// The epoch whose weights were kept.
+    pub best_epoch: Option<usize>,
+    /// Why fitting ended.
+    pub ending: Option<Ending>,
+    /// The threshold chosen.
+    pub threshold: f32,
+    /// The greatest score on the calibration data.
+    pub calibration_score_max: f32,
+    /// Bytes of the detector file.
+    pub file_len: usize,
+    /// Bytes of memory that it needs on the device.
+    pub memory_len: usize,
+}
+
+/// Why no detector can be trained.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// There are too few windows.
+    #[error(
+        "too few rows: `{recording}` has {rows} rows in {segments} runs without a gap, which give {windows} windows of {window_len} samples for {purpose}, and at least {windows_min} are needed; record longer, or choose a shorter --window"
+    )]
+    TooFewWindows {
+        /// The recording's name.
+        recording: String,
+        /// Its rows.
+        rows: usize,
+        /// Its segments.
+        segments: usize,
+        /// Windows found.
+        windows: usize,
+        /// Samples in a window.
+        window_len: usize,
+        /// What they are needed for.
+        purpose: &'static str,
+        /// Windows needed.
+        windows_min: usize,
+    },
+    /// Every channel is constant: there is nothing to learn.
+    #[error(
+        "every channel of `{recording}` is constant ({names}): is the sensor connected, and is this the right column?"
+    )]
+    Constant {
+        /// The recording's name.
+        recording: String,
+        /// The channels.
+        names: String,
+    },
+    /// There are too many channels.
+    #[error("`{recording}` has {found} channels, a detector has at most {CHANNELS_MAX}: choose some with --channels")]
+    TooManyChannels {
+        /// The recording's name.
+        recording: String,
+        /// Channels found.
+        found: usize,
+    },
+    /// A choice of the recipe is out of bounds.
+    #[error("{what} is {value}, but must be {legal}")]
+    Choice {
+        /// Which choice.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        legal: &'static str,
+    },
+    /// A feature is not understood.
+    #[error(transparent)]
+    Feature(#[from] FeatureError),
+    /// The features hold numbers that are not finite.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// The model cannot be fitted.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    /// The model cannot be quantised.
+    #[error(transparent)]
+    Quantise(#[from] QuantiseError),
+    /// The threshold cannot be set.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
+    /// The detector cannot be written.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A replay failed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// The least windows to fit a model.
+const FIT_WINDOWS_MIN: usize = 10;
+/// The least windows to set a threshold.
+const CALIBRATION_WINDOWS_MIN: usize = 5;
+
+/// Trains a detector from a recording of normal behaviour. Windows that a label calls anomalous are
+/// left out.
+///
+/// `progress` is called after each epoch and may break off, which keeps the best weights so far.
+///
+/// # Errors
+/// [`TrainError`] says what stands in the way and what to do.
+pub fn train(
+    recording: &Recording,
+    recipe: &Recipe,
+    progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    let constant_channels = check(recording, recipe)?;
+    let (fit_part, calibration_part) = split(recording, recipe.calibration_share);
+    let mut spec = outline(recording, recipe)?;
+
+    let fit_table = feature_table(&spec, &fit_part)?;
+    enough(recording, recipe, "fitting", fit_table.rows.len() / spec.scaler.len(), FIT_WINDOWS_MIN)?;
+    spec.scaler = scaler(&fit_table.rows, spec.scaler.len());
+    let scaled = scale(&fit_table.rows, &spec.scaler);
+
+    let fitted = fit_model(&mut spec, recipe, Rows::new(&scaled, spec.scaler.len())?, progress)?;
+    if recipe.weigh_residuals && recipe.detector != DetectorKind::ZScore {
+        spec.gains = residual_gains(&spec, &fit_part)?;
+    }
+
+    let scores = calibration_scores(&spec, &calibration_part)?;
+    enough(recording, recipe, "the threshold", scores.len(), CALIBRATION_WINDOWS_MIN)?;
+    let threshold = match recipe.threshold {
+        ThresholdRule::Quantile { quantile, margin } => {
+            threshold::quantile_with_margin(&scores, quantile, margin)?
+        }
+        ThresholdRule::PeaksOverThreshold { risk } => threshold::peaks_over_threshold(&scores, risk)?,
+    };
+    spec.decision_rule = decision_rule(recipe, threshold)?;
+
+    let file = compile(&spec)?;
+    let detector = file.detector();
+    let summary = Summary {
+        fit_windows: scaled.len() / spec.scaler.len(),
+        calibration_windows: scores.len(),
+        sensor_faults: fit_table.faults,
+        anomalous_windows_left_out: fit_table.left_out,
+        constant_channels,
+        history: fitted.history,
+        best_epoch: fitted.best_epoch,
+        ending: fitted.ending,
+        threshold,
+        calibration_score_max: scores.iter().copied().fold(0.0, f32::max),
+        file_len: detector.file_len(),
+        memory_len: detector.memory_words() * size_of::<u32>(),
+    };
+    Ok(Trained { file, summary })
+}
+
+fn check(recording: &Recording, recipe: &Recipe) -> Result<Vec<String>, TrainError> {
+    if recording.channels.len() > CHANNELS_MAX {
+        return Err(TrainError::TooManyChannels {
+            recording: recording.name.clone(),
+            found: recording.channels.len(),
+        });
+    }
+    let share_is_legal = recipe.calibration_share > 0.0 && recipe.calibration_share < 1.0;
+    if !share_is_legal {
+        return Err(TrainError::Choice {
+            what: "the calibration share",
+            value: recipe.calibration_share.to_string(),
+            legal: "more than 0 and less than 1",
+        });
+    }
+    if recipe.stride == 0 || recipe.stride > recipe.window_len {
+        return Err(TrainError::Choice {
+            what: "the stride",
+            value: recipe.stride.to_string(),
+            legal: "1 sample to the length of the window",
+        });
+    }
+    let constant = recording.constant_channels();
+    if constant.len() == recording.channels.len() {
+        return Err(TrainError::Constant {
+            recording: recording.name.clone(),
+            names: constant.join(", "),
+        });
+    }
+    Ok(constant)
+}
+
+fn enough(
+    recording: &Recording,
+    recipe: &Recipe,
+    purpose: &'static str,
+    windows: usize,
+    windows_min: usize,
+) -> Result<(), TrainError> {
+    if windows >= windows_min {
+        return Ok(());
+    }
+    Err(TrainError::TooFewWindows {
+        recording: recording.name.clone(),
+        rows: recording.rows(),
+        segments: recording.segment_starts.len(),
+        windows,
+        window_len: recipe.window_len,
+        purpose,
+        windows_min,
+    })
+}
+
+/// Splits in the order of time; where clips are many, between two clips.
+fn split(recording: &Recording, calibration_share: f32) -> (Recording, Recording) {
+    let rows = recording.rows();
+    let wanted = (rows as f64 * (1.0 - f64::from(calibration_share))) as usize;
+    let nearest_start = recording.segment_starts.iter().copied().filter(|start| *start > 0).min_by_key(
+        |start| start.abs_diff(wanted),
+    );
+    let tolerance = rows / 20;
+    let cut = nearest_start.filter(|start| start.abs_diff(wanted) <= tolerance).unwrap_or(wanted);
+    (recording.slice_rows(0..cut), recording.slice_rows(cut..rows))
+}
+
+/// Lays out everything but what is fitted: identity scaler, a model that reconstructs zero.
+fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, TrainError> {
+    let mut features = Vec::new();
+    for channel in 0..recording.channels.len() {
+        for text in &recipe.features {
+            features.push(parse_feature(text, channel as u16, recipe.window_len)?);
+        }
+    }
+    let vector_len = features.iter().filter_map(|f| f.output_len(recipe.window_len)).sum();
+    let channels = recording.channels.iter().map(|channel| {
+        let (minimum, maximum) = sensor_range(&channel.unit);
+        ChannelSpec { name: identifier(&channel.name), unit: channel.unit.clone(), minimum, maximum }
+    });
+    let channels: Vec<ChannelSpec> = channels.collect();
+    Ok(DetectorSpec {
+        name: identifier(&recipe.name),
+        rate_hz: recording.rate_hz as f32,
+        window_len: recipe.window_len,
+        stride: recipe.stride,
+        traces: traces(&features, &channels, recipe),
+        channels,
+        features,
+        scaler: vec![ScalerEntry { offset: 0.0, gain: 1.0 }; vector_len],
+        gains: Vec::new(),
+        model: identity_z_score(vector_len, 0.0),
+        score_rule: ScoreRule::from(recipe.score),
+        decision_rule: decision_rule(recipe, NO_THRESHOLD)?,
+        provenance: provenance(recording, recipe),
+    })
+}
+
+/// Where the detector comes from, so that it can be made again.
+fn provenance(recording: &Recording, recipe: &Recipe) -> String {
+    let provenance = serde_json::json!({
+        "stonechat": env!("CARGO_PKG_VERSION"),
+        "recording": recording.name,
+        "rows": recording.rows(),
+        "data_crc32": format!("{:08x}", data_checksum(recording)),
+        "recipe": recipe,
+    });
+    provenance.to_string()
+}
+
+fn data_checksum(recording: &Recording) -> u32 {
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+    let mut digest = crc.digest();
+    for sample in &recording.samples {
+        digest.update(&sample.to_le_bytes());
+    }
+    digest.finalize()
+}
+
+/// What a sensor of a unit can report; wide, for it is to catch broken wires, not anomalies.
+fn sensor_range(unit: &str) -> (f32, f32) {
+    match unit {
+        "Cel" => (-273.15, 2_000.0),
+        "%RH" => (0.0, 100.0),
+        "m/s2" => (-10_000.0, 10_000.0),
+        "Hz" => (0.0, SENSOR_RANGE_ABS_MAX),
+        _ => (-SENSOR_RANGE_ABS_MAX, SENSOR_RANGE_ABS_MAX),
+    }
+}
+
+/// Replaces what a message cannot carry in a name by underscores.
+fn identifier(name: &str) -> String {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-:./_".contains(c);
+    let name: String = name.chars().map(|c| if legal(c) { c } else { '_' }).collect();
+    let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    if name.is_empty() { "unnamed".to_owned() } else { name.to_owned() }
+}
+
+/// Of samples, what is new in each window is reported; of other features, the number itself.
+fn traces(features: &[Feature], channels: &[ChannelSpec], recipe: &Recipe) -> Vec<TraceSpec> {
+    let mut traces = Vec::new();
+    let mut first = 0;
+    for feature in features {
+        let len = feature.output_len(recipe.window_len).unwrap_or(0);
+        let channel = &channels[usize::from(feature.channel)];
+        let is_samples = matches!(feature.kind, FeatureKind::Samples | FeatureKind::CentredSamples);
+        let block = if is_samples { feature.parameter as usize } else { recipe.window_len };
+        let count = if is_samples { (recipe.stride / block).clamp(1, len) } else { 1 };
+        let name = match feature.kind {
+            FeatureKind::Samples => channel.name.clone(),
+            kind => format!("{}/{}", channel.name, kind.name()),
+        };
+        let unit = match feature.kind {
+            FeatureKind::Slope if !channel.unit.is_empty() => format!("{}/s", channel.unit),
+            FeatureKind::Variance if !channel.unit.is_empty() => format!("({})2", channel.unit),
+            _ => channel.unit.clone(),
+        };
+        traces.push(TraceSpec { name, unit, first: first + len - count, count, step: block });
+        first += len;
+    }
+    traces.truncate(TRACES_MAX);
+    traces
+}
+
+fn decision_rule(recipe: &Recipe, threshold: f32) -> Result<DecisionRule, TrainError> {
+    let rule = DecisionRule {
+        threshold,
+        clear_level: threshold * recipe.clear_share,
+        raise_count: recipe.raise_count,
+        raise_of: recipe.raise_of,
+        clear_count: recipe.clear_count,
+    };
+    if rule.is_legal() && recipe.clear_share > 0.0 {
+        return Ok(rule);
+    }
+    Err(TrainError::Choice {
+        what: "the decision rule",
+        value: format!(
+            "{} of {}, clear share {}, clear count {}",
+            recipe.raise_count, recipe.raise_of, recipe.clear_share, recipe.clear_count
+        ),
+        legal: "k of n with 1 <= k <= n <= 32, a clear share above 0 and at most 1, a clear count of at least 1",
+    })
+}
+
+/// Feature vectors of the windows that may be learned from, row by row.
+struct FeatureTable {
+    rows: Vec<f32>,
+    faults: usize,
+    left_out: usize,
+}
+
+fn feature_table(spec: &DetectorSpec, recording: &Recording) -> Result<FeatureTable, TrainError> {
+    let file = compile(spec)?;
+    let mut vectors = Vec::new();
+    let replay = replay(&file.detector(), recording, |pipeline, _| {
+        vectors.extend_from_slice(pipeline.features());
+    })?;
+    let vector_len = spec.scaler.len();
+    let keep = normal_windows(&file.detector(), recording, &replay);
+    let left_out = keep.iter().filter(|keep| !**keep).count();
+    let kept = vectors.chunks_exact(vector_len).zip(&keep).filter(|(_, keep)| **keep);
+    let rows = kept.flat_map(|(row, _)| row.iter().copied()).collect();
+    Ok(FeatureTable { rows, faults: replay.faults, left_out })
+}
+
+fn normal_windows(detector: &Detector<'_>, recording: &Recording, replay: &Replay) -> Vec<bool> {
+    let labels = window_labels(recording, replay, detector.window_len());
+    labels.into_iter().map(|anomalous| !anomalous).collect()
+}
+
+/// Scales each feature to mean 0 and deviation 1.
+fn scaler(rows: &[f32], width: usize) -> Vec<ScalerEntry> {
+    let count = (rows.len() / width) as f64;
+    let mut moments = vec![(0.0_f64, 0.0_f64); width];
+    for row in rows.chunks_exact(width) {
+        for ((sum, _), value) in moments.iter_mut().zip(row) {
+            *sum += f64::from(*value) / count;
+        }
+    }
+    for row in rows.chunks_exact(width) {
+        for ((mean, variance), value) in moments.iter_mut().zip(row) {
+            *variance += (f64::from(*value) - *mean).powi(2) / count;
+        }
+    }
+    let largest = moments.iter().map(|(_, variance)| variance.sqrt() as f32).fold(0.0, f32::max);
+    let entry = |(mean, variance): &(f64, f64)| {
+        let mut deviation = (variance.sqrt() as f32).max(largest * DEVIATION_SHARE_MIN);
+        if deviation == 0.0 {
+            deviation = DEVIATION_OF_CONSTANT;
+        }
+        ScalerEntry { offset: *mean as f32, gain: 1.0 / deviation }
+    };
+    moments.iter().map(entry).collect()
+}
+
+fn scale(rows: &[f32], scaler: &[ScalerEntry]) -> Vec<f32> {
+    let entries = scaler.iter().cycle();
+    rows.iter().zip(entries).map(|(value, entry)| (value - entry.offset) * entry.gain).collect()
+}
+
+/// What is known of the fit.
+#[derive(Default)]
+struct FitOutcome {
+    history: Vec<Progress>,
+    best_epoch: Option<usize>,
+    ending: Option<Ending>,
+}
+
+fn fit_model(
+    spec: &mut DetectorSpec,
+    recipe: &Recipe,
+    rows: Rows<'_>,
+    progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<FitOutcome, TrainError> {
+    if recipe.detector == DetectorKind::ZScore {
+        spec.model = identity_z_score(rows.width(), recipe.alpha);
+        return Ok(FitOutcome::default());
+    }
+    let architecture = Architecture::autoencoder(rows.width(), &recipe.encoder);
+    let fitted = fit_autoencoder(&architecture, rows, &recipe.fit, progress)?;
+    spec.model = match recipe.precision {
+        Precision::Float32 => Model::Dense(fitted.network),
+        Precision::Int8 => {
+            Model::DenseInt8(quantise::quantise(&fitted.network, rows, &quantise::Options::default())?)
+        }
+    };
+    Ok(FitOutcome {
+        history: fitted.history,
+        best_epoch: Some(fitted.best_epoch),
+        ending: Some(fitted.ending),
+    })
+}
+
+/// The scaler already made mean 0 and deviation 1 of the features.
+fn identity_z_score(vector_len: usize, alpha: f32) -> Model {
+    Model::ZScore(ZScoreModel {
+        mean: vec![0.0; vector_len],
+        variance: vec![1.0; vector_len],
+        alpha,
+        minimum_deviation: Z_SCORE_DEVIATION_MIN,
+        clip: Z_SCORE_CLIP,
+    })
+}
+
+/// Returns one over the spread of each residual on the data that the model was fitted to.
+fn residual_gains(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>, TrainError> {
+    let file = compile(spec)?;
+    let width = spec.scaler.len();
+    let mut squares = vec![0.0_f64; width];
+    let mut count = 0_usize;
+    let mut residuals = Vec::with_capacity(width);
+    let mut rows = Vec::new();
+    let replay = replay(&file.detector(), recording, |pipeline, _| {
+        residuals.clear();
+        for (index, (feature, entry)) in pipeline.features().iter().zip(&spec.scaler).enumerate() {
+            let reconstruction = pipeline.reconstruction(index).unwrap_or(*feature);
+            residuals.push((feature - reconstruction) * entry.gain);
+        }
+        rows.extend_from_slice(&residuals);
+    })?;
+    let keep = normal_windows(&file.detector(), recording, &replay);
+    for (row, _) in rows.chunks_exact(width).zip(&keep).filter(|(_, keep)| **keep) {
+        count += 1;
+        for (square, residual) in squares.iter_mut().zip(row) {
+            *square += f64::from(*residual).powi(2);
+        }
+    }
+    let spread = |square: &f64| (square / count.max(1) as f64).sqrt() as f32;
+    let largest = squares.iter().map(spread).fold(0.0, f32::max);
+    // A residual that is always zero says nothing about how large a normal one may be.
+    let least = (largest * RESIDUAL_SHARE_MIN).max(RESIDUAL_SPREAD_MIN);
+    Ok(squares.iter().map(|square| 1.0 / spread(square).max(least)).collect())
+}
+
+/// A residual's spread is never taken smaller than this share of the largest one ...
+const RESIDUAL_SHARE_MIN: f32 = 0.1;
+/// ... nor than this, in scaled units.
+const RESIDUAL_SPREAD_MIN: f32 = 1.0e-3;
+
+fn calibration_scores(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>, TrainError> {
+    let file = compile(spec)?;
+    let replay = replay(&file.detector(), recording, |_, _| {})?;
+    let keep = normal_windows(&file.detector(), recording, &replay);
+    let kept = replay.windows.iter().zip(keep).filter(|(_, keep)| *keep);
+    Ok(kept.map(|(window, _)| window.score).collect())
+}
