@@ -1,0 +1,34 @@
+/** Which channels of a device belong together. */
+
+import type { Channel } from '../api';
+
+/** Channels with a meaning of their own; all others are signals. */
+export const SCORE = 'score';
+export const THRESHOLD = 'threshold';
+export const ANOMALY = 'anomaly';
+
+const RECONSTRUCTION = '/reconstruction';
+const SENSOR_FAULT = '/sensor_fault';
+const RESERVED = new Set([SCORE, THRESHOLD, ANOMALY, 'detector', 'session', 'sequence']);
+
+/** A signal, and its reconstruction if the detector makes one. */
+export interface Signal {
+  name: string;
+  unit: string | null;
+  reconstruction: string | null;
+}
+
+export function signals(channels: Channel[]): Signal[] {
+  const names = new Set(channels.map((channel) => channel.name));
+  return channels
+    .filter(({ name, latest }) => {
+      if (RESERVED.has(name) || name.endsWith(RECONSTRUCTION) || name.endsWith(SENSOR_FAULT)) return false;
+      return typeof latest !== 'string';
+    })
+    .map(({ name, unit }) => ({
+      name,
+      unit,
+      reconstruction: names.has(name + RECONSTRUCTION) ? name + RECONSTRUCTION : null,
+    }))
+    .sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
+}

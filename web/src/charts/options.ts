@@ -1,0 +1,211 @@
+/** How a chart over time is drawn with uPlot. */
+
+import uPlot from 'uplot';
+import { axisTimes, quantity } from '../format';
+import type { ColourName, Colours } from './colours';
+import type { Interval, Track } from './track';
+
+/** One line of a chart. */
+export interface Line {
+  label: string;
+  colour: ColourName;
+  dashed?: boolean;
+  track: Track;
+}
+
+/** What the drawing hooks ask the chart for at each redraw. */
+export interface ChartState {
+  lines: Line[];
+  colours: Colours;
+  window: Interval;
+  intervals: Interval[];
+  marker: number | null;
+  logarithmic: boolean;
+  fromZero: boolean;
+}
+
+export interface ChartEvents {
+  cursor(index: number | null): void;
+  select(from: number, to: number): void;
+}
+
+const FONT = '12px system-ui, sans-serif';
+/** Drags shorter than this many pixels are clicks. */
+const DRAG_SHORTEST = 6;
+/** A line with fewer points than this shows each of them. */
+const DOTTED_BELOW = 45;
+
+/** The index of the defined value nearest to `index`: lines of one chart need not share their times. */
+export function nearestDefined(values: ArrayLike<number | null | undefined>, index: number, reach = 24): number | null {
+  for (let step = 0; step <= reach; step++) {
+    if (typeof values[index - step] === 'number') return index - step;
+    if (typeof values[index + step] === 'number') return index + step;
+  }
+  return null;
+}
+
+function valueRange(state: ChartState, min: number | null, max: number | null): [number, number] {
+  if (min === null || max === null) return state.logarithmic ? [0.01, 1] : [0, 1];
+  if (state.logarithmic) {
+    const low = Math.max(min, 1e-6);
+    return [low / 1.5, Math.max(max, low) * 1.5];
+  }
+  if (state.fromZero) return [Math.min(0, min), max <= 0 ? 1 : max * 1.12];
+  const span = max - min || Math.abs(max) * 0.1 || 1;
+  return [min - span * 0.12, max + span * 0.12];
+}
+
+function shadeIntervals(u: uPlot, state: ChartState): void {
+  const { ctx, bbox } = u;
+  const [from, to] = state.window;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  ctx.fillStyle = state.colours.shade;
+  for (const [start, end] of state.intervals) {
+    if (end < from || start > to) continue;
+    const left = u.valToPos(Math.max(start, from), 'x', true);
+    const right = u.valToPos(Math.min(end, to), 'x', true);
+    ctx.fillRect(left, bbox.top, Math.max(right - left, 2 * devicePixelRatio), bbox.height);
+  }
+  ctx.restore();
+}
+
+function drawMarker(u: uPlot, state: ChartState): void {
+  const { marker, window } = state;
+  if (marker === null || marker < window[0] || marker > window[1]) return;
+  const { ctx, bbox } = u;
+  const x = Math.round(u.valToPos(marker, 'x', true));
+  const size = 5 * devicePixelRatio;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = state.colours.marker;
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.beginPath();
+  ctx.moveTo(x, bbox.top);
+  ctx.lineTo(x, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.beginPath();
+  ctx.moveTo(x - size, bbox.top);
+  ctx.lineTo(x + size, bbox.top);
+  ctx.lineTo(x, bbox.top + 1.6 * size);
+  ctx.fill();
+  ctx.restore();
+}
+
+function logTicks(u: uPlot, min: number, max: number): number[] {
+  const ticks: number[] = [];
+  for (let power = Math.floor(Math.log10(min)); power <= Math.ceil(Math.log10(max)); power++) {
+    for (const factor of max / min > 30 ? [1] : [1, 2, 5]) {
+      const tick = factor * 10 ** power;
+      if (tick >= min && tick <= max) ticks.push(tick);
+    }
+  }
+  return ticks.length > 0 ? ticks : [u.scales.y?.min ?? min];
+}
+
+function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
+  const stroke = () => state().colours.axis;
+  const grid = { stroke: () => state().colours.grid, width: 1 };
+  const ticks = { show: false };
+  return [
+    {
+      stroke,
+      grid,
+      ticks,
+      font: FONT,
+      size: 36,
+      space: 86,
+      values: (_u, splits, _axis, _space, step) => axisTimes(splits, step),
+    },
+    {
+      stroke,
+      grid,
+      ticks,
+      font: FONT,
+      labelFont: FONT,
+      label: unit,
+      labelSize: 18,
+      labelGap: 0,
+      space: 36,
+      gap: 6,
+      size: (_u, values) => 14 + 7 * Math.max(4, ...(values ?? []).map((text) => text.length)),
+      splits: (u, axis, min, max, step, space) => {
+        if (state().logarithmic) return logTicks(u, min, max);
+        const first = Math.ceil(min / step) * step;
+        const count = Math.floor((max - first) / step + 1e-9);
+        void axis, space;
+        return Array.from({ length: count + 1 }, (_, i) => first + i * step);
+      },
+      values: (_u, splits) => axisValues(splits),
+    },
+  ];
+}
+
+/** Labels with as many decimals as tell the ticks apart. */
+function axisValues(splits: number[]): string[] {
+  const step = splits.length > 1 ? Math.abs(splits[1]! - splits[0]!) : 1;
+  const even = splits.every((tick, i) => i === 0 || Math.abs(tick - splits[i - 1]! - step) < step * 1e-6);
+  if (!even || step >= 1e6 || step < 1e-5) return splits.map((tick) => quantity(tick).replace(/\.?0+$/, ''));
+  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return splits.map((tick) => tick.toFixed(decimals).replace('-', '−'));
+}
+
+/** Options of a chart of `lines` whose changing parts are read through `state` at each redraw. */
+export function chartOptions(
+  size: { width: number; height: number },
+  unit: string,
+  syncKey: string,
+  state: () => ChartState,
+  events: ChartEvents,
+): uPlot.Options {
+  return {
+    ...size,
+    ms: 1,
+    padding: [10, 12, 0, 0],
+    legend: { show: false },
+    cursor: {
+      y: false,
+      drag: { x: true, y: false, setScale: false },
+      sync: { key: syncKey, setSeries: false, scales: ['x', null] },
+      dataIdx: (u, series, index) => (series === 0 ? index : nearestDefined(u.data[series] ?? [], index)),
+      points: { size: 8, width: 2, stroke: () => state().colours.surface },
+    },
+    scales: {
+      x: { time: true, auto: false, range: () => state().window },
+      y: {
+        distr: state().logarithmic ? 3 : 1,
+        range: (_u, min, max) => valueRange(state(), min, max),
+      },
+    },
+    axes: axes(unit, state),
+    series: [
+      {},
+      ...state().lines.map(
+        (line): uPlot.Series => ({
+          label: line.label,
+          stroke: () => state().colours[line.colour],
+          width: line.dashed ? 1.5 : 1.75,
+          dash: line.dashed ? [6, 4] : undefined,
+          points: {
+            size: 5,
+            show: (_u, _series, from, to) => !line.dashed && to - from < DOTTED_BELOW,
+          },
+        }),
+      ),
+    ],
+    hooks: {
+      drawClear: [(u) => shadeIntervals(u, state())],
+      draw: [(u) => drawMarker(u, state())],
+      setCursor: [(u) => events.cursor(u.cursor.idx ?? null)],
+      setSelect: [
+        (u) => {
+          const { left, width } = u.select;
+          if (width < DRAG_SHORTEST) return;
+          events.select(u.posToVal(left, 'x'), u.posToVal(left + width, 'x'));
+          u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+        },
+      ],
+    },
+  };
+}
