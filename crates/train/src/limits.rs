@@ -2,9 +2,36 @@
 
 /// Most layers a network may have.
 pub const NETWORK_LAYERS_MAX: usize = 64;
-/// Most inputs or outputs of one layer.
-pub const NETWORK_WIDTH_MAX: usize = 65_536;
+/// Most inputs or outputs of one layer: so many int8 products and a bias fit into an i32.
+pub const NETWORK_WIDTH_MAX: usize = 32_768;
 /// Most rows one fit takes; the order of rows is held in u32.
 pub const FIT_ROWS_MAX: usize = 100_000_000;
 /// Most rows of a minibatch.
 pub const FIT_BATCH_MAX: usize = 65_536;
+/// Greatest magnitude of a quantised bias, which leaves room for the sum of the products.
+pub const BIAS_STEPS_MAX: i32 = 1 << 30;
+/// Most values of one layer that calibration keeps to find their range.
+pub const CALIBRATION_VALUES_MAX: usize = 4_000_000;
+/// Fewest normal scores that a quantile threshold rests on.
+pub const THRESHOLD_SCORES_MIN: usize = 20;
+/// Fewest scores above the initial quantile that a tail is fitted to.
+pub const POT_EXCESSES_MIN: usize = 20;
+/// Largest `.tflite` file written, in bytes; its offsets are signed 32-bit.
+pub const TFLITE_LEN_MAX: usize = 1 << 30;
+
+/// Largest file of a recording, in bytes; it is read as a whole.
+pub const RECORDING_BYTES_MAX: u64 = 4 << 30;
+/// Most columns of a file.
+pub const RECORDING_COLUMNS_MAX: usize = 16_384;
+/// Most columns that may become channels.
+pub const RECORDING_CHANNELS_MAX: usize = 4_096;
+/// Rows by which the meaning of columns is recognised.
+pub const RECORDING_SAMPLE_ROWS: usize = 64;
+/// A step of the clock longer than this many periods starts a segment, unless told otherwise.
+pub const GAP_FACTOR_DEFAULT: f64 = 1.5;
+/// Longest buffer around a labelled interval in the volumes under the surface, in rows.
+pub const VOLUME_WINDOW_MAX: usize = 10_000;
+/// Most points that a curve is drawn with; longer ones are thinned to minima and maxima.
+pub const PLOT_POINTS_MAX: usize = 4_000;
+/// Most rows of one synthetic recording.
+pub const SYNTH_ROWS_MAX: usize = 100_000_000;

@@ -1,0 +1,1 @@
+//! Pictures of a detector at work, as SVG and PNG.

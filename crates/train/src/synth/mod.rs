@@ -1,0 +1,1 @@
+//! Recordings that are computed instead of measured.
