@@ -55,27 +55,31 @@ export function unitSign(unit: string | null | undefined): string {
 }
 
 export function whole(value: number): string {
-  return value < 100_000 ? count.format(value) : compactCount.format(value);
+  return value < 10_000_000 ? count.format(value) : compactCount.format(value);
 }
 
-/** A measured number with four significant digits; very large and very small ones as powers of ten. */
-export function quantity(value: number | null | undefined, unit?: string | null): string {
+/** A measured number in four significant digits; very large and very small ones as powers of ten. */
+export function quantity(value: number | null | undefined, unit?: string | null, digits = 4): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return '–';
   const size = Math.abs(value);
   let text: string;
   if (size === 0) text = '0';
   else if (size >= 1e6 || size < 1e-3) text = value.toExponential(2);
-  else if (size >= 1000) text = value.toFixed(0);
-  else text = value.toFixed(Math.min(5, Math.max(0, 3 - Math.floor(Math.log10(size)))));
+  else text = value.toFixed(Math.min(5, Math.max(0, digits - 1 - Math.floor(Math.log10(size)))));
   const sign = unitSign(unit);
   return sign ? `${text.replace('-', '−')} ${sign}` : text.replace('-', '−');
+}
+
+/** A score in three significant digits. */
+export function scoreText(value: number | null | undefined): string {
+  return quantity(value, null, 3);
 }
 
 /** "3.4 ×" how many times the threshold a score is. */
 export function ratio(score: number | null, threshold: number | null): string | null {
   if (score === null || threshold === null || threshold <= 0) return null;
   const value = score / threshold;
-  return `${value >= 100 ? count.format(Math.round(value)) : value.toPrecision(2)} ×`;
+  return `${value >= 100 ? count.format(Math.round(value)) : value.toFixed(value < 1 ? 2 : 1)} ×`;
 }
 
 export function duration(ms: number): string {

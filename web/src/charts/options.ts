@@ -30,6 +30,15 @@ export interface ChartEvents {
 }
 
 const FONT = '12px system-ui, sans-serif';
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+/** Steps of the time axis. */
+const TIME_STEPS = [
+  ...[1, 2, 5, 10, 15, 30].map((step) => step * SECOND),
+  ...[1, 2, 5, 10, 15, 30].map((step) => step * MINUTE),
+  ...[1, 2, 3, 6, 12, 24, 48, 168, 672].map((step) => step * HOUR),
+];
 /** Drags shorter than this many pixels are clicks. */
 const DRAG_SHORTEST = 6;
 /** A line with fewer points than this shows each of them. */
@@ -79,6 +88,7 @@ function drawMarker(u: uPlot, state: ChartState): void {
   const x = Math.round(u.valToPos(marker, 'x', true));
   const size = 5 * devicePixelRatio;
   ctx.save();
+  ctx.setLineDash([]);
   ctx.strokeStyle = ctx.fillStyle = state.colours.marker;
   ctx.lineWidth = 1.5 * devicePixelRatio;
   ctx.beginPath();
@@ -114,8 +124,9 @@ function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
       grid,
       ticks,
       font: FONT,
-      size: 36,
-      space: 86,
+      size: (_u, values) => (values?.some((text) => text?.includes('\n')) ? 38 : 26),
+      space: 80,
+      incrs: TIME_STEPS,
       values: (_u, splits, _axis, _space, step) => axisTimes(splits, step),
     },
     {
@@ -147,7 +158,8 @@ function axisValues(splits: number[]): string[] {
   const step = splits.length > 1 ? Math.abs(splits[1]! - splits[0]!) : 1;
   const even = splits.every((tick, i) => i === 0 || Math.abs(tick - splits[i - 1]! - step) < step * 1e-6);
   if (!even || step >= 1e6 || step < 1e-5) return splits.map((tick) => quantity(tick).replace(/\.?0+$/, ''));
-  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  let decimals = 0;
+  while (decimals < 6 && Math.abs(step * 10 ** decimals - Math.round(step * 10 ** decimals)) > 1e-6) decimals += 1;
   return splits.map((tick) => tick.toFixed(decimals).replace('-', '−'));
 }
 
@@ -185,7 +197,7 @@ export function chartOptions(
         (line): uPlot.Series => ({
           label: line.label,
           stroke: () => state().colours[line.colour],
-          width: line.dashed ? 1.5 : 1.75,
+          width: line.colour === 'reconstruction' || line.dashed ? 1.4 : 1.75,
           dash: line.dashed ? [6, 4] : undefined,
           points: {
             size: 5,
