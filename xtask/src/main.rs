@@ -1,1 +1,71 @@
-fn main() {}
+//! The one task runner: what a person runs, CI runs.
+//!
+//! `cargo xtask demo`, `cargo xtask test`, `cargo xtask ci`, `cargo xtask bench`.
+
+mod bench;
+mod demo;
+mod setup;
+mod test;
+mod virt;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and measures Stonechat.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the dashboard and the program, and start the demo.
+    Demo {
+        /// Arguments of `stonechat demo`, after `--`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Install what tests need and run them.
+    Test {
+        /// Only print the parts.
+        #[arg(long)]
+        list: bool,
+        /// Run one part; may be repeated.
+        #[arg(long, value_name = "PART")]
+        only: Vec<test::Part>,
+    },
+    /// Check formatting and lints, then run every test.
+    Ci,
+    /// Measure, beside peers where they can be had.
+    Bench {
+        /// What to measure; everything without it.
+        names: Vec<bench::Name>,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    let root = root()?;
+    match Cli::parse().task {
+        Task::Demo { args } => demo::run(&root, &args),
+        Task::Test { list: true, .. } => {
+            test::list();
+            Ok(())
+        }
+        Task::Test { only, .. } => test::run(&root, &only),
+        Task::Ci => test::ci(&root),
+        Task::Bench { names, json } => bench::run(&root, &names, json),
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> Result<PathBuf> {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).context("xtask stands in the workspace's folder")
+}

@@ -6,6 +6,7 @@ use stonechat_core::detector::ScoreRule;
 use thiserror::Error;
 
 use crate::fit::FitOptions;
+use crate::threshold::ThresholdRule;
 
 /// Every choice of a training run; with the data and this, the detector file is the same to the byte.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,24 +93,6 @@ impl From<ScoreChoice> for ScoreRule {
     }
 }
 
-/// How the threshold follows from the scores of held-out normal data.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "rule")]
-pub enum ThresholdRule {
-    /// A quantile times a margin.
-    Quantile {
-        /// 0 to 1.
-        quantile: f64,
-        /// The factor.
-        margin: f64,
-    },
-    /// The level that a score exceeds with the given probability, by a generalised Pareto fit.
-    PeaksOverThreshold {
-        /// The probability for one window.
-        risk: f64,
-    },
-}
-
 impl Default for Recipe {
     fn default() -> Self {
         Self {
@@ -122,7 +105,7 @@ impl Default for Recipe {
             encoder: vec![16, 4],
             score: ScoreChoice::Rms,
             weigh_residuals: true,
-            threshold: ThresholdRule::Quantile { quantile: 1.0, margin: 1.25 },
+            threshold: ThresholdRule::Quantile { quantile: 1.0, margin: 0.25 },
             raise_count: 2,
             raise_of: 3,
             clear_share: 0.8,

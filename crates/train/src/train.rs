@@ -15,13 +15,13 @@ use crate::compile::{
 };
 use crate::dataset::Recording;
 use crate::fit::{Architecture, Ending, FitError, Progress, fit_autoencoder};
-use crate::quantise::{self, QuantiseError};
+use crate::quantise::{QuantiseError, QuantiseOptions, quantise};
 use crate::recipe::{
-    DetectorKind, FeatureError, Precision, Recipe, ThresholdRule, parse_feature,
+    DetectorKind, FeatureError, Precision, Recipe, parse_feature,
 };
 use crate::replay::{Replay, ReplayError, replay, window_labels};
 use crate::rows::{Rows, RowsError};
-use crate::threshold::{self, ThresholdError};
+use crate::threshold::{Threshold, ThresholdError, threshold};
 
 /// A scaled deviation is never taken smaller than this share of the largest one, so that a channel
 /// at rest does not outweigh the others.
@@ -63,10 +63,10 @@ pub struct Summary {
     pub best_epoch: Option<usize>,
     /// Why fitting ended.
     pub ending: Option<Ending>,
-    /// The threshold chosen.
-    pub threshold: f32,
+    /// The threshold chosen, and what it rests on.
+    pub threshold: Threshold,
     /// The greatest score on the calibration data.
-    pub calibration_score_max: f32,
+    pub calibration_score_max: f64,
     /// Bytes of the detector file.
     pub file_len: usize,
     /// Bytes of memory that it needs on the device.
@@ -173,20 +173,16 @@ pub fn train(
     spec.scaler = scaler(&fit_table.rows, spec.scaler.len());
     let scaled = scale(&fit_table.rows, &spec.scaler);
 
-    let fitted = fit_model(&mut spec, recipe, Rows::new(&scaled, spec.scaler.len())?, progress)?;
+    let rows = Rows::new(&scaled, spec.scaler.len())?;
+    let fitted = fit_model(&mut spec, recipe, rows, progress)?;
     if recipe.weigh_residuals && recipe.detector != DetectorKind::ZScore {
         spec.gains = residual_gains(&spec, &fit_part)?;
     }
 
     let scores = calibration_scores(&spec, &calibration_part)?;
     enough(recording, recipe, "the threshold", scores.len(), CALIBRATION_WINDOWS_MIN)?;
-    let threshold = match recipe.threshold {
-        ThresholdRule::Quantile { quantile, margin } => {
-            threshold::quantile_with_margin(&scores, quantile, margin)?
-        }
-        ThresholdRule::PeaksOverThreshold { risk } => threshold::peaks_over_threshold(&scores, risk)?,
-    };
-    spec.decision_rule = decision_rule(recipe, threshold)?;
+    let threshold = threshold(&scores, recipe.threshold)?;
+    spec.decision_rule = decision_rule(recipe, threshold.value as f32)?;
 
     let file = compile(&spec)?;
     let detector = file.detector();
@@ -200,7 +196,7 @@ pub fn train(
         best_epoch: fitted.best_epoch,
         ending: fitted.ending,
         threshold,
-        calibration_score_max: scores.iter().copied().fold(0.0, f32::max),
+        calibration_score_max: scores.iter().copied().fold(0.0, f64::max),
         file_len: detector.file_len(),
         memory_len: detector.memory_words() * size_of::<u32>(),
     };
@@ -229,7 +225,8 @@ fn check(recording: &Recording, recipe: &Recipe) -> Result<Vec<String>, TrainErr
             legal: "1 sample to the length of the window",
         });
     }
-    let constant = recording.constant_channels();
+    let constant: Vec<String> =
+        recording.constant_channels().into_iter().map(|channel| channel.name.clone()).collect();
     if constant.len() == recording.channels.len() {
         return Err(TrainError::Constant {
             recording: recording.name.clone(),
@@ -283,11 +280,11 @@ fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, Train
     let vector_len = features.iter().filter_map(|f| f.output_len(recipe.window_len)).sum();
     let channels = recording.channels.iter().map(|channel| {
         let (minimum, maximum) = sensor_range(&channel.unit);
-        ChannelSpec { name: identifier(&channel.name), unit: channel.unit.clone(), minimum, maximum }
+        ChannelSpec { name: channel.wire_name(), unit: channel.unit.clone(), minimum, maximum }
     });
     let channels: Vec<ChannelSpec> = channels.collect();
     Ok(DetectorSpec {
-        name: identifier(&recipe.name),
+        name: recipe.name.clone(),
         rate_hz: recording.rate_hz as f32,
         window_len: recipe.window_len,
         stride: recipe.stride,
@@ -333,14 +330,6 @@ fn sensor_range(unit: &str) -> (f32, f32) {
         "Hz" => (0.0, SENSOR_RANGE_ABS_MAX),
         _ => (-SENSOR_RANGE_ABS_MAX, SENSOR_RANGE_ABS_MAX),
     }
-}
-
-/// Replaces what a message cannot carry in a name by underscores.
-fn identifier(name: &str) -> String {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-:./_".contains(c);
-    let name: String = name.chars().map(|c| if legal(c) { c } else { '_' }).collect();
-    let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    if name.is_empty() { "unnamed".to_owned() } else { name.to_owned() }
 }
 
 /// Of samples, what is new in each window is reported; of other features, the number itself.
@@ -469,7 +458,7 @@ fn fit_model(
     spec.model = match recipe.precision {
         Precision::Float32 => Model::Dense(fitted.network),
         Precision::Int8 => {
-            Model::DenseInt8(quantise::quantise(&fitted.network, rows, &quantise::Options::default())?)
+            Model::DenseInt8(quantise(&fitted.network, rows, &QuantiseOptions::default())?)
         }
     };
     Ok(FitOutcome {
@@ -525,10 +514,10 @@ const RESIDUAL_SHARE_MIN: f32 = 0.1;
 /// ... nor than this, in scaled units.
 const RESIDUAL_SPREAD_MIN: f32 = 1.0e-3;
 
-fn calibration_scores(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>, TrainError> {
+fn calibration_scores(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f64>, TrainError> {
     let file = compile(spec)?;
     let replay = replay(&file.detector(), recording, |_, _| {})?;
     let keep = normal_windows(&file.detector(), recording, &replay);
     let kept = replay.windows.iter().zip(keep).filter(|(_, keep)| *keep);
-    Ok(kept.map(|(window, _)| window.score).collect())
+    Ok(kept.map(|(window, _)| f64::from(window.score)).collect())
 }

@@ -1,0 +1,13 @@
+//! One file a command: its arguments and what it does.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod data;
+pub(crate) mod demo;
+pub(crate) mod device;
+pub(crate) mod evaluate;
+pub(crate) mod export;
+pub(crate) mod inspect;
+pub(crate) mod plot;
+pub(crate) mod serve;
+pub(crate) mod train;

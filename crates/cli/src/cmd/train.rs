@@ -1,0 +1,240 @@
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Serialize;
+use stonechat_train::recipe::{DetectorKind, Precision, Recipe, ScoreChoice};
+use stonechat_train::threshold::ThresholdRule;
+use stonechat_train::train::{Summary, train};
+
+use crate::Outcome;
+use crate::data::{ReadArgs, Source};
+use crate::output::Output;
+
+/// Train a detector from recordings of normal behaviour.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stonechat train normal.csv -o pump.detector
+  stonechat train fan.csv@0%..60% --window 200 --features standard_deviation,peak_to_peak --encoder 8,3 -o fan.detector
+  stonechat train room.csv --rate 0.1 --window 32 --detector z-score --features mean,slope -o room.detector")]
+pub(crate) struct Args {
+    /// Recordings, CSV or Parquet: FILE or FILE@0%..60%.
+    #[arg(required = true, value_name = "RECORDING")]
+    recordings: Vec<Source>,
+    /// The detector file to write.
+    #[arg(short, long, value_name = "FILE", default_value = "NAME.detector")]
+    output: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+/// The choices of a training run that differ from the recipe's defaults.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Recipe")]
+pub(crate) struct RecipeArgs {
+    /// The detector's name; without it, that of the output file.
+    #[arg(long)]
+    name: Option<String>,
+    /// The model.
+    #[arg(long, value_enum, default_value = "dense")]
+    detector: Detector,
+    /// The arithmetic of the network on the device.
+    #[arg(long, value_enum, default_value = "int8")]
+    precision: Numbers,
+    /// Samples in a window.
+    #[arg(long, value_name = "SAMPLES", default_value_t = 32)]
+    window: usize,
+    /// Samples from one window to the next; without it, 1 for windows up to 64 samples, else a whole window.
+    #[arg(long, value_name = "SAMPLES")]
+    stride: Option<usize>,
+    /// Features of each channel: samples[:BLOCK], centred_samples[:BLOCK], mean, variance,
+    /// standard_deviation, rms, minimum, maximum, peak_to_peak, slope, rolling_mean:SAMPLES.
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',', default_value = "samples")]
+    features: Vec<String>,
+    /// Widths of the encoder's layers; the decoder mirrors them.
+    #[arg(long, value_name = "WIDTH", value_delimiter = ',', default_values_t = [16, 4])]
+    encoder: Vec<usize>,
+    /// How residuals become a score.
+    #[arg(long, value_enum, default_value = "rms")]
+    score: Score,
+    /// Set the threshold at this quantile of the scores of held-out normal data ...
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    quantile: f64,
+    /// ... raised by this share of itself.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
+    margin: f64,
+    /// Set the threshold where a normal window exceeds it with this probability instead (peaks over threshold).
+    #[arg(long, value_name = "PROBABILITY", conflicts_with_all = ["quantile", "margin"])]
+    risk: Option<f64>,
+    /// An anomaly begins when K of N scores lie above the threshold.
+    #[arg(long, value_name = "K/N", default_value = "2/3", value_parser = parse_raise)]
+    raise: (u8, u8),
+    /// It ends when this many scores in a row lie at or below the clear level.
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    clear_count: u8,
+    /// The clear level as a share of the threshold.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
+    clear_share: f32,
+    /// The share of the recording, from its end, that sets the threshold.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    calibration: f32,
+    /// The weight of a new window in a z-score that adapts; 0 does not adapt.
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    alpha: f32,
+    /// Most passes over the data.
+    #[arg(long, default_value_t = 200)]
+    epochs: usize,
+    /// Rows of a minibatch.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// Adam's step size.
+    #[arg(long, default_value_t = 0.002)]
+    learning_rate: f32,
+    /// Stop after this many epochs without improvement.
+    #[arg(long, default_value_t = 20)]
+    patience: usize,
+    /// Decides the initial weights and the order of the data.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Detector {
+    /// An autoencoder of dense layers.
+    Dense,
+    /// Mean and deviation of each feature.
+    ZScore,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Numbers {
+    Int8,
+    Float32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Score {
+    MeanAbsolute,
+    MeanSquared,
+    Rms,
+    Maximum,
+}
+
+/// Scores above this quantile make up the tail that peaks over threshold fits.
+const TAIL_QUANTILE: f64 = 0.95;
+/// Windows up to this length advance by one sample where no stride is given.
+const WINDOW_OF_STRIDE_1_MAX: usize = 64;
+
+fn parse_raise(text: &str) -> Result<(u8, u8), String> {
+    let pair = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    pair.ok_or_else(|| "write K/N, such as 2/3".to_owned())
+}
+
+impl RecipeArgs {
+    fn recipe(&self, default_name: &str) -> Recipe {
+        let mut recipe = Recipe {
+            name: self.name.clone().unwrap_or_else(|| default_name.to_owned()),
+            detector: match self.detector {
+                Detector::Dense => DetectorKind::Dense,
+                Detector::ZScore => DetectorKind::ZScore,
+            },
+            precision: match self.precision {
+                Numbers::Int8 => Precision::Int8,
+                Numbers::Float32 => Precision::Float32,
+            },
+            window_len: self.window,
+            stride: self.stride.unwrap_or(if self.window <= WINDOW_OF_STRIDE_1_MAX { 1 } else { self.window }),
+            features: self.features.clone(),
+            encoder: self.encoder.clone(),
+            score: match self.score {
+                Score::MeanAbsolute => ScoreChoice::MeanAbsolute,
+                Score::MeanSquared => ScoreChoice::MeanSquared,
+                Score::Rms => ScoreChoice::Rms,
+                Score::Maximum => ScoreChoice::Maximum,
+            },
+            weigh_residuals: true,
+            threshold: match self.risk {
+                Some(risk) => ThresholdRule::PeaksOverThreshold { risk, initial: TAIL_QUANTILE },
+                None => ThresholdRule::Quantile { quantile: self.quantile, margin: self.margin },
+            },
+            raise_count: self.raise.0,
+            raise_of: self.raise.1,
+            clear_share: self.clear_share,
+            clear_count: self.clear_count,
+            calibration_share: self.calibration,
+            alpha: self.alpha,
+            ..Recipe::default()
+        };
+        recipe.fit.epochs = self.epochs;
+        recipe.fit.batch = self.batch;
+        recipe.fit.learning_rate = self.learning_rate;
+        recipe.fit.patience = Some(self.patience);
+        recipe.fit.seed = self.seed;
+        recipe
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    detector: String,
+    file: String,
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let recording = self.read.read_all(&self.recordings, output)?;
+        let path = if self.output.as_os_str() == "NAME.detector" {
+            PathBuf::from(&recording.name).with_extension("detector").file_name().map_or_else(
+                || PathBuf::from("trained.detector"),
+                PathBuf::from,
+            )
+        } else {
+            self.output
+        };
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let recipe = self.recipe.recipe(&stem);
+        let bar = output.progress(recipe.fit.epochs as u64);
+        let trained = train(&recording, &recipe, |progress| {
+            bar.inc(1);
+            bar.set_message(format!("loss {:.5}", progress.validation_loss.unwrap_or(progress.train_loss)));
+            ControlFlow::Continue(())
+        })?;
+        bar.finish_and_clear();
+        std::fs::write(&path, trained.file.bytes())
+            .with_context(|| format!("cannot write the detector `{}`", path.display()))?;
+        let summary = &trained.summary;
+        for channel in &summary.constant_channels {
+            output.warn(format!("the channel `{channel}` never changes in this recording"));
+        }
+        if summary.sensor_faults > 0 {
+            output.warn(format!("{} samples were sensor faults and left out", summary.sensor_faults));
+        }
+        let report = Report { detector: recipe.name.clone(), file: path.display().to_string(), summary };
+        output.result(&report, || text(&report));
+        Ok(Outcome::Done)
+    }
+}
+
+fn text(report: &Report<'_>) -> String {
+    let summary = report.summary;
+    let epochs = match summary.best_epoch {
+        Some(best) => format!("{} epochs, best {best}", summary.history.len()),
+        None => "no epochs".to_owned(),
+    };
+    format!(
+        "detector    {}\nfile        {} ({} bytes; {} bytes of RAM)\nwindows     {} to fit, {} to set the threshold\nfit         {epochs}\nthreshold   {:.4} (greatest normal score {:.4})",
+        report.detector,
+        report.file,
+        summary.file_len,
+        summary.memory_len,
+        summary.fit_windows,
+        summary.calibration_windows,
+        summary.threshold.value,
+        summary.calibration_score_max,
+    )
+}

@@ -1,0 +1,46 @@
+//! Recordings and detectors that several tests use.
+
+use std::ops::ControlFlow;
+
+use stonechat_train::compile::DetectorFile;
+use stonechat_train::dataset::{ChannelInfo, Recording};
+use stonechat_train::random::Random;
+use stonechat_train::recipe::{DetectorKind, Precision, Recipe};
+use stonechat_train::train::train;
+
+/// A sine of two seconds at 10 Hz with some noise, in one channel.
+pub(crate) fn sine(rows: usize, seed: u64) -> Recording {
+    let mut random = Random::new(seed);
+    let value = |row: usize, noise: f64| (22.0 + (row as f64 * 0.314).sin() + 0.02 * noise) as f32;
+    Recording {
+        name: "sine".to_owned(),
+        channels: vec![ChannelInfo::new("temperature", "Cel")],
+        rate_hz: 10.0,
+        time_us: (0..rows as i64).map(|row| row * 100_000).collect(),
+        samples: (0..rows).map(|row| value(row, random.normal())).collect(),
+        labels: None,
+        segment_starts: vec![0],
+    }
+}
+
+/// A small recipe that trains in a moment.
+pub(crate) fn recipe(detector: DetectorKind, precision: Precision) -> Recipe {
+    let mut recipe = Recipe { name: "test".to_owned(), detector, precision, window_len: 16, ..Recipe::default() };
+    recipe.encoder = vec![8, 3];
+    recipe.fit.epochs = 30;
+    recipe
+}
+
+/// A trained detector of each engine.
+pub(crate) fn detectors() -> Vec<DetectorFile> {
+    let recording = sine(1_000, 1);
+    [
+        (DetectorKind::ZScore, Precision::Float32),
+        (DetectorKind::Dense, Precision::Float32),
+        (DetectorKind::Dense, Precision::Int8),
+    ]
+    .map(|(detector, precision)| {
+        train(&recording, &recipe(detector, precision), |_| ControlFlow::Continue(())).expect("trains").file
+    })
+    .into()
+}

@@ -1,0 +1,22 @@
+//! The main job on embedded defaults.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup;
+
+/// Builds everything and starts `stonechat demo` with `args`.
+pub fn run(root: &Path, args: &[String]) -> Result<()> {
+    let program = setup::program(root)?;
+    let status = Command::new(&program)
+        .arg("demo")
+        .args(args)
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if !status.success() {
+        bail!("the demo ended with {status}");
+    }
+    Ok(())
+}
