@@ -138,7 +138,7 @@ function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
       label: unit,
       labelSize: 18,
       labelGap: 0,
-      space: 36,
+      space: 30,
       gap: 6,
       size: (_u, values) => 14 + 7 * Math.max(4, ...(values ?? []).map((text) => text.length)),
       splits: (u, axis, min, max, step, space) => {

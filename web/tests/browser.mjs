@@ -1,0 +1,134 @@
+// What the browser tests share: starting Chromium, and looking at a page.
+
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+/** Longest time for anything that the page does by itself. */
+export const PAGE_TIMEOUT_MS = 20_000;
+
+const ARGUMENTS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** The browser's full path: CHROMIUM names it, or it is found on PATH. */
+function browserPath() {
+  const name = process.env.CHROMIUM ?? 'chromium';
+  if (name.includes('/')) return name;
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not in this folder.
+    }
+  }
+  throw new Error(`No browser "${name}" on PATH. Install Debian's package "chromium", or name one in CHROMIUM.`);
+}
+
+export function launch() {
+  return chromium.launch({ executablePath: browserPath(), args: ARGUMENTS });
+}
+
+/**
+ * A page that remembers whatever the browser complained about. While `page.complaints.muted` is true
+ * (a test that takes the server away), complaints about connections don't count.
+ */
+export async function openPage(browser, base, options = {}) {
+  const context = await browser.newContext({
+    baseURL: base,
+    viewport: { width: 1280, height: 800 },
+    colorScheme: 'light',
+    ...options,
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PAGE_TIMEOUT_MS);
+  const complaints = Object.assign([], { muted: false });
+  page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`));
+  page.on('console', (message) => {
+    const network = message.text().startsWith('Failed to load resource');
+    if (['error', 'warning'].includes(message.type()) && !(network && complaints.muted)) {
+      complaints.push(`${message.type()}: ${message.text()}`);
+    }
+  });
+  page.complaints = complaints;
+  return page;
+}
+
+/** Fails if the browser logged an error, a warning or a broken security policy. */
+export function assertNoComplaints(page) {
+  assert.deepEqual([...page.complaints], [], 'the browser logged errors or warnings');
+}
+
+/** Fails if the page is wider than its window. */
+export async function assertNoSidewaysScroll(page) {
+  const { inner, content } = await page.evaluate(() => ({
+    inner: document.documentElement.clientWidth,
+    content: document.documentElement.scrollWidth,
+  }));
+  assert.ok(content <= inner, `${page.url()} is ${content} pixels wide in a window of ${inner}`);
+}
+
+/** Number of a chart's points in sight, as the chart itself counts them. */
+export async function pointsOf(chart) {
+  return Number(await chart.getAttribute('data-points'));
+}
+
+/**
+ * How many different colours the canvas of a chart holds, and which part of its pixels carries a strong
+ * one: lines do, an empty grid does not.
+ */
+export function inkOf(chart) {
+  return chart.locator('canvas').evaluate((canvas) => {
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    const colours = new Set();
+    let strong = 0;
+    for (let i = 0; i < data.length; i += 4) {
+      if (data[i + 3] === 0) continue;
+      colours.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
+      const spread = Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]);
+      if (data[i + 3] > 200 && spread > 60) strong += 1;
+    }
+    return { colours: colours.size, strong };
+  });
+}
+
+/** Presses Tab until the focus is on an element with this test id; fails after `limit` steps. */
+export async function tabTo(page, testid, limit = 120) {
+  for (let step = 0; step < limit; step++) {
+    await page.keyboard.press('Tab');
+    const at = await page.evaluate(() => document.activeElement?.getAttribute('data-testid'));
+    if (at === testid) return;
+  }
+  assert.fail(`${limit} steps of the Tab key did not reach "${testid}" on ${page.url()}`);
+}
+
+/** Waits until `look` gives something truthy, and returns it. */
+export async function until(what, look, timeout = PAGE_TIMEOUT_MS, pause = 250) {
+  const end = Date.now() + timeout;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    assert.ok(Date.now() < end, `waited ${Math.round(timeout / 1000)} s in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+}
+
+/** Keeps a picture of the page in the folder that STONECHAT_SCREENSHOTS names, if it names one. */
+export async function picture(page, name, options = {}) {
+  const folder = process.env.STONECHAT_SCREENSHOTS;
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  await page.evaluate(() => window.scrollTo(0, 0));
+  await page.screenshot({ path: join(folder, `${name}.png`), ...options });
+}
