@@ -1,1 +1,26 @@
 //! Collects, stores, shows and alarms.
+//!
+//! A message comes in through the [`broker`], walks the steps of [`ingest`] into the [`store`],
+//! which moves the [`alarm`]s in the same transaction, and goes out to those who watch through
+//! [`live`]. Users and the dashboard read through the [`api`]. [`server`] puts it all together.
+
+pub mod alarm;
+pub mod api;
+pub mod broker;
+pub mod clock;
+mod dashboard;
+pub mod device;
+pub mod ingest;
+pub mod limits;
+pub mod live;
+pub mod presence;
+pub mod registry;
+pub mod server;
+pub mod settings;
+pub mod store;
+pub mod topic;
+
+pub use device::{DeviceId, Token};
+pub use registry::Registry;
+pub use server::{Running, Server, StartError};
+pub use settings::Settings;

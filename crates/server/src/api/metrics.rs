@@ -1,0 +1,108 @@
+//! Measurements in the text format of Prometheus, version 0.0.4.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::{Context, Problem};
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Gives counts and sizes to Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
+    let totals = context.store.totals().await?;
+    let counters = context.ingest.counters();
+    let since_start = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let mut text = String::new();
+    let mut put = |name: &str, kind: &str, help: &str, value: u64| {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "# HELP stonechat_{name} {help}\n# TYPE stonechat_{name} {kind}\nstonechat_{name} {value}\n"
+        );
+    };
+    put("devices", "gauge", "Registered devices.", totals.devices);
+    put(
+        "devices_online",
+        "gauge",
+        "Connected devices.",
+        context.presence.online() as u64,
+    );
+    put(
+        "alarms_open",
+        "gauge",
+        "Alarms that nobody has seen.",
+        totals.alarms_open,
+    );
+    put(
+        "alarms_acknowledged",
+        "gauge",
+        "Seen alarms whose cause remains.",
+        totals.alarms_acknowledged,
+    );
+    put(
+        "messages_stored_total",
+        "counter",
+        "Messages stored since the start.",
+        since_start(&counters.stored),
+    );
+    put(
+        "messages_duplicate_total",
+        "counter",
+        "Messages that came in again.",
+        since_start(&counters.duplicates),
+    );
+    put(
+        "messages_rejected_total",
+        "counter",
+        "Messages that can never be stored.",
+        since_start(&counters.rejected),
+    );
+    put(
+        "messages_failed_total",
+        "counter",
+        "Messages not stored, as the store failed.",
+        since_start(&counters.failed),
+    );
+    put(
+        "readings_rejected_total",
+        "counter",
+        "Readings beyond a device's most channels.",
+        since_start(&counters.rejected_readings),
+    );
+    put(
+        "messages_clock_replaced_total",
+        "counter",
+        "Messages of devices without a clock.",
+        since_start(&counters.clock_replaced),
+    );
+    put(
+        "readings_stored",
+        "gauge",
+        "Readings ever stored.",
+        totals.readings,
+    );
+    put(
+        "storage_bytes",
+        "gauge",
+        "Bytes on disk.",
+        totals.storage_bytes,
+    );
+    put(
+        "live_clients",
+        "gauge",
+        "Clients that watch live.",
+        context.hub.watchers() as u64,
+    );
+    put(
+        "start_time_milliseconds",
+        "gauge",
+        "When the server started.",
+        context.started_ms as u64,
+    );
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}

@@ -1,0 +1,94 @@
+//! Errors as RFC 9457 describes them, `application/problem+json`.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tracing::error;
+use utoipa::ToSchema;
+
+use crate::store::StoreError;
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// What kind of problem it is; `about:blank` says no more than the status.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong here, and what to do.
+    detail: String,
+}
+
+impl Problem {
+    /// Makes one.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::UnknownAlarm(_) | StoreError::UnknownDevice(_) => {
+                Self::not_found(error.to_string())
+            }
+            StoreError::AlreadyOver(_) | StoreError::DeviceExists(_) => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
+            StoreError::Closed => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server is shutting down",
+            ),
+            other => {
+                // Paths and database messages are for the log only.
+                error!(error = %other, "a request failed");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the store failed; the log says why",
+                )
+            }
+        }
+    }
+}
+
+pub(super) async fn no_such_route(uri: Uri) -> Problem {
+    let detail = format!(
+        "there is nothing at {}; see /api/v1/openapi.json",
+        uri.path()
+    );
+    Problem::not_found(detail)
+}
+
+pub(super) async fn wrong_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this method is not for this address; see /api/v1/openapi.json",
+    )
+}

@@ -1,0 +1,120 @@
+//! Every bound of the server, by name. Hitting one is counted, logged and visible.
+
+use std::time::Duration;
+
+/// The longest MQTT packet that is read: the longest message, and room for topic and header.
+pub const MQTT_PACKET_LEN_MAX: usize = stonechat_core::limits::MESSAGE_LEN_MAX + 1024;
+/// The most MQTT connections at one time.
+pub const MQTT_CONNECTIONS_MAX: usize = 20_000;
+/// The most MQTT handshakes under way at one time.
+pub const MQTT_HANDSHAKES_MAX: usize = 1_000;
+/// How long a client may take from connecting to the end of its handshake.
+pub const MQTT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most messages that wait for one slow subscriber.
+pub const MQTT_QUEUE_LEN_MAX: usize = 100;
+/// The most subscriptions of one client.
+pub const MQTT_SUBSCRIPTIONS_MAX: usize = 8;
+/// The most levels of a topic.
+pub const MQTT_TOPIC_LEVELS_MAX: usize = 8;
+/// The most messages that a client has in flight at one time.
+pub const MQTT_IN_FLIGHT_MAX: u16 = 64;
+/// How long the session of a disconnected client is kept.
+pub const MQTT_SESSION_EXPIRY: Duration = Duration::from_secs(60);
+/// The longest token that is compared; a real one has 43 characters.
+pub const TOKEN_LEN_MAX: usize = 128;
+/// The random bytes in a device's token.
+pub const TOKEN_BYTES: usize = 32;
+
+/// The longest unit that is stored, in bytes.
+pub const UNIT_LEN_MAX: usize = 32;
+/// The longest channel name that is stored, in bytes.
+pub const CHANNEL_NAME_LEN_MAX: usize = 96;
+/// The most channels of one device; readings of further ones are rejected.
+pub const CHANNELS_PER_DEVICE_MAX: usize = 256;
+/// A device whose clock is ahead by more than this is taken to have none.
+pub const CLOCK_AHEAD_MAX_MS: i64 = 60 * 60 * 1000;
+/// A device whose clock is before 2000-01-01 is taken to have none.
+pub const CLOCK_EARLIEST_MS: i64 = 946_684_800_000;
+/// How long no sample may be rejected until a sensor fault is over.
+pub const SENSOR_FAULT_QUIET_MS: i64 = 10_000;
+
+/// The most messages that wait for the writer.
+pub const WRITER_QUEUE_LEN: usize = 4_096;
+/// The most messages in one transaction.
+pub const BATCH_MESSAGES_MAX: usize = 512;
+/// How many sequence numbers below the highest one are remembered one by one.
+pub const SEQUENCE_WINDOW: u32 = 64;
+/// The most sessions of one device whose sequence numbers are remembered.
+pub const SESSIONS_PER_DEVICE_MAX: usize = 8;
+/// The points of a full chunk.
+pub const CHUNK_POINTS: usize = 360;
+/// The longest chunk that is decoded, in points.
+pub const CHUNK_POINTS_MAX: usize = 4_096;
+/// The fewest readings in the tail that start a compaction.
+pub const COMPACT_READINGS_MIN: usize = 65_536;
+/// The readings for each channel that start a compaction, if that is more.
+pub const COMPACT_READINGS_PER_CHANNEL: usize = 128;
+/// The most readings that the tail holds before a compaction starts.
+pub const COMPACT_READINGS_MAX: usize = 1_000_000;
+/// The most messages that the tail holds before a compaction starts.
+pub const COMPACT_MESSAGES_MAX: usize = 262_144;
+/// The age of the tail at which a compaction starts.
+pub const COMPACT_AGE: Duration = Duration::from_secs(15 * 60);
+/// The channels that one step of a compaction takes.
+pub const COMPACT_CHANNELS_PER_STEP: usize = 16;
+/// The messages that one step of a compaction deletes from the tail.
+pub const COMPACT_DELETES_PER_STEP: i64 = 2_048;
+/// The chunks that one step of the retention deletes.
+pub const RETENTION_DELETES_PER_STEP: i64 = 256;
+/// How often the writer looks whether something is due.
+pub const WRITER_TICK: Duration = Duration::from_secs(1);
+/// The connections that read the database at one time.
+pub const READERS_MAX: usize = 4;
+/// How long a connection waits for a lock that another process holds.
+pub const DATABASE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pages of the database cache of the writer, in KiB.
+pub const WRITER_CACHE_KIB: i64 = 8_192;
+/// The pages of the database cache of each reader, in KiB.
+pub const READER_CACHE_KIB: i64 = 2_048;
+/// The pages in the write-ahead log that start a checkpoint.
+pub const CHECKPOINT_PAGES: i64 = 1_000;
+
+/// The newest scores that a device's summary shows.
+pub const RECENT_SCORES: usize = 60;
+/// The most devices in one answer.
+pub const DEVICES_PAGE_MAX: usize = 500;
+/// The devices in one answer, unless asked otherwise.
+pub const DEVICES_PAGE: usize = 100;
+/// The most alarms in one answer.
+pub const ALARMS_PAGE_MAX: usize = 500;
+/// The alarms in one answer, unless asked otherwise.
+pub const ALARMS_PAGE: usize = 100;
+/// The most points of one channel in one answer.
+pub const POINTS_MAX: usize = 10_000;
+/// The points of one channel in one answer, unless asked otherwise.
+pub const POINTS: usize = 1_000;
+/// The most channels in one answer.
+pub const QUERY_CHANNELS_MAX: usize = 64;
+/// The time span that is shown, unless asked otherwise.
+pub const READINGS_SPAN_MS: i64 = 10 * 60 * 1000;
+/// The longest note to an alarm, in characters.
+pub const NOTE_LEN_MAX: usize = 500;
+/// The longest search text, in bytes.
+pub const SEARCH_LEN_MAX: usize = 64;
+/// The longest body of a request, in bytes.
+pub const REQUEST_BODY_LEN_MAX: usize = 16 * 1024;
+/// How long a request may take, live streams excepted.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The events that wait for a slow live client before it is told that it missed some.
+pub const LIVE_QUEUE_LEN: usize = 1_024;
+/// The most live clients at one time.
+pub const LIVE_CLIENTS_MAX: usize = 256;
+/// The most devices that one live client names.
+pub const LIVE_DEVICES_MAX: usize = 64;
+/// How often changed devices are published to live clients.
+pub const LIVE_DEVICE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a live stream without events sends a comment, so that proxies keep it.
+pub const LIVE_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long requests under way may take at shutdown.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);

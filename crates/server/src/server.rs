@@ -1,0 +1,199 @@
+//! A whole server: store, broker, HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::api::{self, Context, Device, Hosts};
+use crate::broker::Gate;
+use crate::broker::embedded::{BrokerError, EmbeddedBroker};
+use crate::clock::now_ms;
+use crate::ingest::Ingest;
+use crate::limits::{LIVE_DEVICE_INTERVAL, SHUTDOWN_GRACE};
+use crate::live::Hub;
+use crate::presence::Presence;
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::store::{SqliteStore, Store, StoreError};
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker cannot listen.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// Another program has the HTTP port.
+    #[error("port in use: {0}; stop what listens there, or choose another with --http")]
+    PortInUse(SocketAddr),
+    /// The HTTP address cannot be used.
+    #[error("cannot listen on {address}: {source}; choose another with --http")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+/// A server that runs.
+pub struct Running {
+    /// Where HTTP is served.
+    pub http_addr: SocketAddr,
+    /// Where devices connect.
+    pub mqtt_addr: SocketAddr,
+    registry: Registry,
+    store: Arc<dyn Store>,
+    broker: EmbeddedBroker,
+    ending: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    ticker: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the store, starts the broker, serves HTTP.
+    ///
+    /// # Errors
+    /// When the data folder or an address cannot be used; nothing is left running then.
+    pub async fn start(settings: Settings) -> Result<Running, StartError> {
+        let listener = listen(settings.http).await?;
+        let http_addr = listener.local_addr().map_err(|source| StartError::Listen {
+            address: settings.http,
+            source,
+        })?;
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&settings.data, settings.retention())?);
+        let (hub, presence) = (Hub::default(), Arc::new(Presence::default()));
+        let ingest = Arc::new(Ingest::new(store.clone(), hub.clone(), presence.clone()));
+        let gate = Arc::new(Gate::new(store.clone(), ingest.clone(), presence.clone()));
+        let broker = match EmbeddedBroker::start(settings.mqtt, gate).await {
+            Ok(broker) => broker,
+            Err(error) => {
+                store.close().await;
+                return Err(error.into());
+            }
+        };
+        let (ending, ended) = watch::channel(false);
+        let context = Context {
+            store: store.clone(),
+            hub,
+            presence,
+            ingest,
+            hosts: Arc::new(Hosts::new(settings.allowed_hosts)),
+            started_ms: now_ms(),
+            silent_after_ms: i64::from(settings.silent_after_s) * 1_000,
+            ending: ended,
+        };
+        let ticker = tokio::spawn(publish_devices(context.clone()));
+        let http = tokio::spawn(serve(listener, context));
+        let mqtt_addr = broker.address();
+        info!(%http_addr, %mqtt_addr, data = %settings.data.display(), "started");
+        let registry = Registry::of(store.clone());
+        Ok(Running {
+            http_addr,
+            mqtt_addr,
+            registry,
+            store,
+            broker,
+            ending,
+            http,
+            ticker,
+        })
+    }
+}
+
+impl Running {
+    /// Returns the devices and their tokens.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Stops taking connections, ends those that are there, and closes the store; every message
+    /// that was acknowledged is on disk anyway.
+    pub async fn shutdown(self) {
+        info!("stopping");
+        self.broker.stop().await;
+        self.ending.send_replace(true);
+        self.ticker.abort();
+        let abort = self.http.abort_handle();
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.http)
+            .await
+            .is_err()
+        {
+            warn!("some requests took too long and were cut off");
+            abort.abort();
+        }
+        self.store.close().await;
+        info!("stopped");
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        if source.kind() == std::io::ErrorKind::AddrInUse {
+            StartError::PortInUse(address)
+        } else {
+            StartError::Listen { address, source }
+        }
+    })
+}
+
+async fn serve(listener: TcpListener, context: Context) {
+    let mut ending = context.ending.clone();
+    let ended = async move {
+        let _ = ending.wait_for(|&ending| ending).await;
+    };
+    let served = axum::serve(listener, api::router(context))
+        .with_graceful_shutdown(ended)
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "HTTP ended");
+    }
+}
+
+/// Publishes devices with news, and those that fell silent, to live clients at a bounded rate.
+async fn publish_devices(context: Context) {
+    let mut interval = tokio::time::interval(LIVE_DEVICE_INTERVAL);
+    let mut checked_ms = now_ms();
+    loop {
+        interval.tick().await;
+        let mut changed = context.presence.take_changed();
+        let now_ms = now_ms();
+        if context.hub.watchers() == 0 {
+            checked_ms = now_ms;
+            continue;
+        }
+        let Ok(devices) = context.store.devices().await else {
+            continue;
+        };
+        for record in devices {
+            let silent_from = record
+                .last_seen_ms
+                .map(|seen_ms| seen_ms + context.silent_after_ms);
+            let fell_silent = silent_from.is_some_and(|at| (checked_ms..now_ms).contains(&at));
+            if changed.remove(&record.id) || fell_silent {
+                let device = Device::of(record, &context, now_ms).without_scores();
+                let id = device.id.clone();
+                context.hub.publish("device", &id, &device);
+            }
+        }
+        checked_ms = now_ms;
+    }
+}

@@ -1,0 +1,216 @@
+//! The database file: its tables, and how connections to it are opened.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::limits::{CHECKPOINT_PAGES, DATABASE_BUSY_TIMEOUT, READER_CACHE_KIB, WRITER_CACHE_KIB};
+use crate::store::StoreError;
+
+const FILE_NAME: &str = "stonechat.sqlite";
+const LOCK_NAME: &str = "stonechat.lock";
+
+/// The steps from an empty file to the newest schema; a released one is never changed.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE device (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        token_hash BLOB NOT NULL,
+        created_ms INTEGER NOT NULL,
+        last_seen_ms INTEGER,
+        detector TEXT
+    );
+    CREATE TABLE channel (
+        id INTEGER PRIMARY KEY,
+        device INTEGER NOT NULL REFERENCES device (id),
+        name TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        -- Points in chunks, and the message up to which they came from.
+        points INTEGER NOT NULL DEFAULT 0,
+        compacted_to INTEGER NOT NULL DEFAULT 0,
+        open_chunk INTEGER,
+        latest_ms INTEGER,
+        latest REAL,
+        UNIQUE (device, name)
+    );
+    -- The tail: messages whose readings are not yet in chunks, by appending only.
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        device INTEGER NOT NULL,
+        session INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        received_ms INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE TABLE chunk (
+        id INTEGER PRIMARY KEY,
+        channel INTEGER NOT NULL REFERENCES channel (id),
+        start_ms INTEGER NOT NULL,
+        end_ms INTEGER NOT NULL,
+        points INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX chunk_by_channel ON chunk (channel, end_ms);
+    CREATE INDEX chunk_by_age ON chunk (end_ms);
+    CREATE TABLE session (
+        device INTEGER NOT NULL,
+        session INTEGER NOT NULL,
+        highest INTEGER NOT NULL,
+        below INTEGER NOT NULL,
+        used_ms INTEGER NOT NULL,
+        PRIMARY KEY (device, session)
+    ) WITHOUT ROWID;
+    CREATE TABLE alarm (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        device INTEGER NOT NULL REFERENCES device (id),
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        active INTEGER NOT NULL,
+        opened_ms INTEGER NOT NULL,
+        acknowledged_ms INTEGER,
+        cleared_ms INTEGER,
+        note TEXT,
+        score REAL,
+        threshold REAL,
+        peak_score REAL
+    );
+    CREATE INDEX alarm_by_device ON alarm (device);
+    CREATE INDEX alarm_by_state ON alarm (state);
+    CREATE TABLE total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    "];
+
+/// Where the database of a data folder is.
+#[derive(Clone, Debug)]
+pub(super) struct Location {
+    folder: PathBuf,
+    pub(super) file: PathBuf,
+}
+
+impl Location {
+    /// Takes a data folder, and creates it when missing.
+    pub(super) fn in_folder(folder: &Path) -> Result<Self, StoreError> {
+        let location = Self {
+            folder: folder.to_owned(),
+            file: folder.join(FILE_NAME),
+        };
+        fs::create_dir_all(folder).map_err(|source| location.unusable(source))?;
+        Ok(location)
+    }
+
+    /// Takes the lock that keeps a second server away, until the file is dropped.
+    pub(super) fn lock(&self) -> Result<File, StoreError> {
+        let path = self.folder.join(LOCK_NAME);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(|source| self.unusable(source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+                path: self.folder.clone(),
+            }),
+            Err(TryLockError::Error(source)) => Err(self.unusable(source)),
+        }
+    }
+
+    /// Opens the connection that writes, and brings the schema up to date.
+    pub(super) fn open_writer(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection =
+            Connection::open_with_flags(&self.file, flags).map_err(|e| self.failed(e))?;
+        self.configure(&connection, WRITER_CACHE_KIB)
+            .map_err(|e| self.failed(e))?;
+        self.migrate(&mut connection)?;
+        Ok(connection)
+    }
+
+    /// Opens a connection that only reads.
+    pub(super) fn open_reader(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(&self.file, flags).map_err(|e| self.failed(e))?;
+        connection
+            .busy_timeout(DATABASE_BUSY_TIMEOUT)
+            .map_err(|e| self.failed(e))?;
+        connection
+            .pragma_update(None, "cache_size", -READER_CACHE_KIB)
+            .map_err(|e| self.failed(e))?;
+        Ok(connection)
+    }
+
+    /// Counts the bytes of the database and its log.
+    pub(super) fn bytes(&self) -> u64 {
+        let wal = self.folder.join(format!("{FILE_NAME}-wal"));
+        [&self.file, &wal]
+            .into_iter()
+            .filter_map(|path| fs::metadata(path).ok())
+            .map(|metadata| metadata.len())
+            .sum()
+    }
+
+    /// Wraps a failure of the database.
+    pub(super) fn failed(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Database {
+            path: self.file.clone(),
+            source,
+        }
+    }
+
+    /// Reports damage.
+    pub(super) fn damaged(&self, detail: impl Into<String>) -> StoreError {
+        StoreError::Damaged {
+            path: self.file.clone(),
+            detail: detail.into(),
+        }
+    }
+
+    fn unusable(&self, source: std::io::Error) -> StoreError {
+        StoreError::Folder {
+            path: self.folder.clone(),
+            source,
+        }
+    }
+
+    fn configure(&self, connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+        connection.busy_timeout(DATABASE_BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // Each commit reaches the disk: what is acknowledged survives a power cut.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "cache_size", -cache_kib)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")
+    }
+
+    fn migrate(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        let known = MIGRATIONS.len() as i64;
+        let transaction = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(|e| self.failed(e))?;
+        let found: i64 = transaction
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|e| self.failed(e))?;
+        if found > known || found < 0 {
+            return Err(StoreError::NewerSchema {
+                path: self.file.clone(),
+                found,
+                known,
+            });
+        }
+        for step in &MIGRATIONS[found as usize..] {
+            transaction
+                .execute_batch(step)
+                .map_err(|e| self.failed(e))?;
+        }
+        if found < known {
+            transaction
+                .pragma_update(None, "user_version", known)
+                .map_err(|e| self.failed(e))?;
+        }
+        transaction.commit().map_err(|e| self.failed(e))
+    }
+}

@@ -1,0 +1,492 @@
+//! The one thread that writes. It takes what waits, does it in one transaction, and tells each
+//! sender only after the commit.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use rusqlite::{Connection, params};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::append::{self, Applied};
+use super::compaction::Compaction;
+use super::fleet::{DeviceView, Fleet};
+use super::ledger::{Entry, Ledger};
+use super::load::load;
+use super::schema::Location;
+use super::{alarms, registry};
+use crate::alarm::{self, Action, Alarm, AlarmState};
+use crate::clock::now_ms;
+use crate::device::{DeviceId, TokenHash};
+use crate::limits::{BATCH_MESSAGES_MAX, RETENTION_DELETES_PER_STEP, WRITER_TICK};
+use crate::store::{Appended, Message, StoreError};
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer can be asked.
+pub(super) enum Command {
+    Append(Message, Reply<Appended>),
+    PutDevice(DeviceId, TokenHash, bool, Reply<()>),
+    Act {
+        id: i64,
+        action: Action,
+        note: Option<String>,
+        now_ms: i64,
+        reply: Reply<Alarm>,
+    },
+    Compact(Reply<()>),
+    Close(oneshot::Sender<()>),
+}
+
+/// An answer that waits for the commit.
+enum Answer {
+    Append(Reply<Appended>, Result<Appended, StoreError>),
+    Put(Reply<()>, Result<(), StoreError>),
+    Act(Reply<Alarm>, Result<Alarm, StoreError>),
+}
+
+/// What the fleet learns after the commit.
+enum Effect {
+    Applied(Applied),
+    Added(Arc<str>),
+    AlarmSeen(Arc<str>),
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    location: Location,
+    fleet: Arc<RwLock<Fleet>>,
+    ledger: Ledger,
+    compaction: Compaction,
+    retention: Option<Duration>,
+    /// Set when the last transaction failed and the ledger could not be read anew since.
+    stale: bool,
+    retention_due: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        location: Location,
+        fleet: Arc<RwLock<Fleet>>,
+        ledger: Ledger,
+        retention: Option<Duration>,
+    ) -> Self {
+        Self {
+            connection,
+            location,
+            fleet,
+            ledger,
+            compaction: Compaction::default(),
+            retention,
+            stale: false,
+            retention_due: Instant::now(),
+        }
+    }
+
+    /// Starts the thread, which ends with [`Command::Close`] or when no sender is left.
+    pub(super) fn spawn(mut self, mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
+        let work = move || {
+            let mut batch = Vec::with_capacity(BATCH_MESSAGES_MAX);
+            loop {
+                let closing = match self.take(&mut commands, &mut batch) {
+                    Some(closing) => closing,
+                    None => break,
+                };
+                self.commit(std::mem::take(&mut batch));
+                if let Some(done) = closing {
+                    commands.close();
+                    self.finish();
+                    let _ = done.send(());
+                    break;
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(work)
+            .map(drop)
+    }
+
+    /// Fills a batch with what waits; while a compaction is under way it does not block.
+    /// Returns `None` when all senders are gone, and the sender of a close command if there was one.
+    fn take(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        batch: &mut Vec<Command>,
+    ) -> Option<Option<oneshot::Sender<()>>> {
+        let busy = self.compaction.under_way();
+        let mut next = if busy {
+            None
+        } else {
+            Some(blocking_next(commands)?)
+        };
+        loop {
+            match next.take() {
+                Some(Some(Command::Close(done))) => return Some(Some(done)),
+                Some(Some(command)) => batch.push(command),
+                Some(None) => return Some(None),
+                None => {}
+            }
+            if batch.len() >= BATCH_MESSAGES_MAX {
+                return Some(None);
+            }
+            match commands.try_recv() {
+                Ok(command) => next = Some(Some(command)),
+                Err(TryRecvError::Empty) => return Some(None),
+                Err(TryRecvError::Disconnected) if batch.is_empty() => return None,
+                Err(TryRecvError::Disconnected) => return Some(None),
+            }
+        }
+    }
+
+    /// Does a batch in one transaction, with a step of whatever else is due.
+    fn commit(&mut self, batch: Vec<Command>) {
+        if self.stale {
+            self.reload();
+        }
+        let (mut answers, mut effects) = (Vec::with_capacity(batch.len()), Vec::new());
+        let outcome = if self.stale {
+            for command in batch {
+                refuse(command, &mut answers);
+            }
+            Err("the database could not be read after a failure".to_owned())
+        } else {
+            self.transaction(batch, &mut answers, &mut effects)
+                .map_err(|e| e.to_string())
+        };
+        match outcome {
+            Ok(()) => {
+                for answer in answers {
+                    answer.send();
+                }
+            }
+            Err(reason) => {
+                error!(
+                    reason,
+                    "a transaction failed; its messages are not acknowledged"
+                );
+                let reason: Arc<str> = Arc::from(reason);
+                for answer in answers {
+                    answer.fail(&reason);
+                }
+                self.stale = true;
+                self.compaction = Compaction::default();
+            }
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        batch: Vec<Command>,
+        answers: &mut Vec<Answer>,
+        effects: &mut Vec<Effect>,
+    ) -> rusqlite::Result<()> {
+        let retention_due = self.retention.is_some() && self.retention_due <= Instant::now();
+        let age_due = self.compaction.due(&self.ledger, &self.fleet);
+        let forced = batch
+            .iter()
+            .any(|command| matches!(command, Command::Compact(_)));
+        if (age_due || forced) && !self.compaction.under_way() {
+            self.compaction.start(&self.ledger, &self.fleet);
+        }
+        if batch.is_empty() && !self.compaction.under_way() && !retention_due {
+            return Ok(());
+        }
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let done = self.work(batch, answers, effects, retention_due);
+        if let Err(error) = done {
+            // The failure itself is what counts; a failed rollback shows at the next start.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            return Err(error);
+        }
+        // Readers take the tail and their view of the chunks under this lock, so that no
+        // reading is in both or in neither.
+        let mut fleet = self.fleet.write();
+        if let Err(error) = self.connection.execute_batch("COMMIT") {
+            drop(fleet);
+            let _ = self.connection.execute_batch("ROLLBACK");
+            return Err(error);
+        }
+        self.compaction.committed(&mut fleet);
+        for effect in effects.drain(..) {
+            effect.apply(&mut fleet);
+        }
+        fleet.messages = self.ledger.messages;
+        fleet.readings = self.ledger.readings;
+        fleet.duplicates = self.ledger.duplicates;
+        Ok(())
+    }
+
+    fn work(
+        &mut self,
+        batch: Vec<Command>,
+        answers: &mut Vec<Answer>,
+        effects: &mut Vec<Effect>,
+        retention_due: bool,
+    ) -> rusqlite::Result<()> {
+        let (shown_to, mut failure) = (self.ledger.last_message, None);
+        for command in batch {
+            if failure.is_some() {
+                refuse(command, answers);
+            } else if let Err(error) = self.one(command, answers, effects) {
+                failure = Some(error);
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        self.compaction
+            .step(&self.connection, &mut self.ledger, &self.fleet, shown_to)?;
+        if retention_due {
+            self.retain()?;
+        }
+        Ok(())
+    }
+
+    fn one(
+        &mut self,
+        command: Command,
+        answers: &mut Vec<Answer>,
+        effects: &mut Vec<Effect>,
+    ) -> rusqlite::Result<()> {
+        match command {
+            Command::Append(message, reply) => {
+                let result = append::append(&self.connection, &mut self.ledger, message);
+                settle(
+                    result,
+                    reply,
+                    answers,
+                    Answer::Append,
+                    |(appended, applied)| {
+                        effects.extend(applied.map(Effect::Applied));
+                        appended
+                    },
+                )
+            }
+            Command::PutDevice(id, hash, replace, reply) => {
+                let result = self.put_device(&id, hash, replace);
+                settle(result, reply, answers, Answer::Put, |name| {
+                    effects.push(Effect::Added(name));
+                })
+            }
+            Command::Act {
+                id,
+                action,
+                note,
+                now_ms,
+                reply,
+            } => {
+                let result = self.act(id, action, note.as_deref(), now_ms);
+                settle(result, reply, answers, Answer::Act, |(alarm, was_open)| {
+                    if was_open {
+                        effects.push(Effect::AlarmSeen(Arc::from(alarm.device.as_str())));
+                    }
+                    alarm
+                })
+            }
+            Command::Compact(reply) => {
+                answers.push(Answer::Put(reply, Ok(())));
+                Ok(())
+            }
+            Command::Close(done) => {
+                let _ = done.send(());
+                Ok(())
+            }
+        }
+    }
+
+    fn put_device(
+        &mut self,
+        id: &DeviceId,
+        hash: TokenHash,
+        replace: bool,
+    ) -> Result<Arc<str>, StoreError> {
+        let row = registry::put(&self.connection, id, hash, replace, now_ms())
+            .map_err(|e| self.location.failed(e))?
+            .ok_or_else(|| StoreError::DeviceExists(id.clone()))?;
+        let name: Arc<str> = Arc::from(id.as_str());
+        let entry = || Entry::new(row, name.clone());
+        self.ledger
+            .entries
+            .entry(name.clone())
+            .or_insert_with(entry);
+        Ok(name)
+    }
+
+    fn act(
+        &mut self,
+        id: i64,
+        action: Action,
+        note: Option<&str>,
+        now_ms: i64,
+    ) -> Result<(Alarm, bool), StoreError> {
+        let alarm = alarms::find(&self.connection, id)
+            .map_err(|e| self.location.failed(e))?
+            .ok_or(StoreError::UnknownAlarm(id))?;
+        let next = alarm::act(&alarm, action, note, now_ms)?;
+        alarms::update(&self.connection, &next).map_err(|e| self.location.failed(e))?;
+        if let Some(entry) = self.ledger.entries.get_mut(next.device.as_str()) {
+            let over = next.state == AlarmState::Cleared;
+            *entry.alarm_mut(next.kind) = (!over).then(|| next.clone());
+        }
+        Ok((next, alarm.state == AlarmState::Open))
+    }
+
+    /// Deletes some of the chunks that are older than is kept.
+    fn retain(&mut self) -> rusqlite::Result<()> {
+        let Some(kept) = self.retention else {
+            return Ok(());
+        };
+        let before_ms = now_ms() - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX / 2);
+        let deleted = self.compaction.delete_before(&self.connection, before_ms)?;
+        let more = deleted as i64 == RETENTION_DELETES_PER_STEP;
+        self.retention_due = Instant::now() + if more { WRITER_TICK } else { 60 * WRITER_TICK };
+        Ok(())
+    }
+
+    fn reload(&mut self) {
+        match load(&self.connection, &self.location) {
+            Ok((ledger, fleet)) => {
+                info!("the database is readable again");
+                self.ledger = ledger;
+                *self.fleet.write() = fleet;
+                self.stale = false;
+            }
+            Err(error) => warn!(%error, "the database cannot be read"),
+        }
+    }
+
+    /// Puts the tail into chunks and the log into the database, so that the next start is quick.
+    fn finish(&mut self) {
+        if !self.stale {
+            self.compaction.start(&self.ledger, &self.fleet);
+            while self.compaction.under_way() {
+                self.commit(Vec::new());
+                if self.stale {
+                    return;
+                }
+            }
+        }
+        if let Err(error) = self
+            .connection
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        {
+            warn!(%error, "the database's log could not be merged; the next start does it");
+        }
+    }
+}
+
+/// Waits for a command, but no longer than a tick; `None` when all senders are gone.
+fn blocking_next(commands: &mut mpsc::Receiver<Command>) -> Option<Option<Command>> {
+    // Receivers of tokio have no timeout of their own outside a runtime.
+    let deadline = Instant::now() + WRITER_TICK;
+    let waker = std::task::Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    loop {
+        match commands.poll_recv(&mut context) {
+            std::task::Poll::Ready(Some(command)) => return Some(Some(command)),
+            std::task::Poll::Ready(None) => return None,
+            std::task::Poll::Pending => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Some(None);
+        }
+        thread::park_timeout(left);
+    }
+}
+
+struct Unpark(thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Sorts a result: a database failure ends the transaction, anything else is the answer.
+fn settle<T, U>(
+    result: Result<T, StoreError>,
+    reply: Reply<U>,
+    answers: &mut Vec<Answer>,
+    answer: impl Fn(Reply<U>, Result<U, StoreError>) -> Answer,
+    then: impl FnOnce(T) -> U,
+) -> rusqlite::Result<()> {
+    match result {
+        Ok(value) => answers.push(answer(reply, Ok(then(value)))),
+        Err(StoreError::Database { source, path }) => {
+            let reason = source.to_string();
+            answers.push(answer(reply, Err(StoreError::Database { source, path })));
+            return Err(rusqlite::Error::ToSqlConversionFailure(reason.into()));
+        }
+        Err(error) => answers.push(answer(reply, Err(error))),
+    }
+    Ok(())
+}
+
+fn refuse(command: Command, answers: &mut Vec<Answer>) {
+    match command {
+        Command::Append(_, reply) => answers.push(Answer::Append(reply, Err(StoreError::Closed))),
+        Command::PutDevice(.., reply) | Command::Compact(reply) => {
+            answers.push(Answer::Put(reply, Err(StoreError::Closed)));
+        }
+        Command::Act { reply, .. } => answers.push(Answer::Act(reply, Err(StoreError::Closed))),
+        Command::Close(done) => drop(done),
+    }
+}
+
+impl Answer {
+    /// Whoever asked may be gone; then nobody needs the answer.
+    fn send(self) {
+        match self {
+            Self::Append(reply, result) => drop(reply.send(result)),
+            Self::Put(reply, result) => drop(reply.send(result)),
+            Self::Act(reply, result) => drop(reply.send(result)),
+        }
+    }
+
+    fn fail(self, reason: &Arc<str>) {
+        let error = StoreError::NotCommitted {
+            reason: reason.clone(),
+        };
+        match self {
+            Self::Append(reply, _) => drop(reply.send(Err(error))),
+            Self::Put(reply, _) => drop(reply.send(Err(error))),
+            Self::Act(reply, _) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Effect {
+    fn apply(self, fleet: &mut Fleet) {
+        match self {
+            Self::Applied(applied) => applied.apply(fleet),
+            Self::Added(name) => {
+                fleet
+                    .devices
+                    .entry(name)
+                    .or_insert_with(DeviceView::default);
+            }
+            Self::AlarmSeen(name) => {
+                if let Some(view) = fleet.devices.get_mut(&name) {
+                    view.alarms_open = view.alarms_open.saturating_sub(1);
+                }
+            }
+        }
+    }
+}
+
+/// Writes counters.
+pub(super) fn put_total(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO total (name, value) VALUES (?1, ?2) \
+             ON CONFLICT (name) DO UPDATE SET value = ?2",
+        )?
+        .execute(params![name, value])?;
+    Ok(())
+}
