@@ -312,6 +312,7 @@ fn dense(network: &Network) -> Vec<u8> {
             output_zero_point: 0,
             output_minimum: 0,
             output_maximum: 0,
+            output_scale: 0.0,
         });
     }
     let header = DenseHeader {
@@ -346,6 +347,7 @@ fn dense_int8(network: &QuantisedNetwork) -> Vec<u8> {
             output_zero_point: layer.output_zero_point,
             output_minimum: least,
             output_maximum: i32::from(i8::MAX),
+            output_scale: layer.output_scale,
         });
         (scale, zero_point) = (layer.output_scale, layer.output_zero_point);
     }

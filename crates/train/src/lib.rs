@@ -15,6 +15,7 @@ pub mod fit;
 pub mod quantise;
 pub mod threshold;
 pub mod compile;
+pub mod decompile;
 pub mod replay;
 pub mod evaluate;
 pub mod plot;

@@ -320,6 +320,7 @@ fn layers(
             output_zero_point: zero_point,
             output_minimum: if last { -128 } else { zero_point },
             output_maximum: 127,
+            output_scale: if quantised.is_some() { 1.0 } else { 0.0 },
         });
     }
     [bytes_of(&header), cast_slice(&entries), &arrays].concat()

@@ -102,12 +102,27 @@ impl<'d> Dense<'d> {
     pub(super) fn load(model: &'d [u8], vector_len: usize) -> Result<Self, LoadError> {
         let layers = Layers::load(model, vector_len)?;
         for entry in layers.entries {
-            let (weights, bias) = arrays(model, entry)?;
-            if !weights.iter().chain(bias).all(|number| number.is_finite()) {
+            let numbers = float_layer(model, entry)?;
+            if !numbers
+                .weights
+                .iter()
+                .chain(numbers.bias)
+                .all(|number| number.is_finite())
+            {
                 return Err(LoadError::Model);
             }
         }
         Ok(Self { layers })
+    }
+
+    /// Returns the layers from input to output.
+    pub fn layers(&self) -> impl Iterator<Item = FloatLayer<'d>> + use<'d> {
+        let model = self.layers.model;
+        // Checked when the detector was loaded.
+        self.layers
+            .entries
+            .iter()
+            .map_while(move |entry| float_layer(model, entry).ok())
     }
 
     pub(super) fn memory_words(&self) -> usize {
@@ -118,42 +133,52 @@ impl<'d> Dense<'d> {
     pub(crate) fn run(&self, inputs: &[f32], reconstruction: &mut [f32], memory: &mut [f32]) {
         let (mut source, mut target) = memory.split_at_mut(self.layers.width_max);
         let last = self.layers.entries.len() - 1;
-        for (index, entry) in self.layers.entries.iter().enumerate() {
-            // Checked when the detector was loaded.
-            let Ok((weights, bias)) = arrays(self.layers.model, entry) else {
-                return;
-            };
-            let activation =
-                Activation::from_number(entry.activation).unwrap_or(Activation::Linear);
+        for (index, numbers) in self.layers().enumerate() {
             let from: &[f32] = if index == 0 {
                 inputs
             } else {
-                &source[..entry.inputs as usize]
+                &source[..numbers.entry.inputs as usize]
             };
             let to: &mut [f32] = if index == last {
                 &mut *reconstruction
             } else {
                 &mut *target
             };
-            layer(from, weights, bias, activation, to);
+            layer(from, &numbers, to);
             core::mem::swap(&mut source, &mut target);
         }
     }
 }
 
-fn arrays<'d>(
-    model: &'d [u8],
-    entry: &DenseLayerEntry,
-) -> Result<(&'d [f32], &'d [f32]), LoadError> {
-    let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
-    Ok((
-        array(model, entry.weights, inputs * outputs)?,
-        array(model, entry.bias, outputs)?,
-    ))
+/// The numbers of one layer in single precision.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatLayer<'d> {
+    /// Widths and activation.
+    pub entry: &'d DenseLayerEntry,
+    /// `[outputs][inputs]`.
+    pub weights: &'d [f32],
+    /// `[outputs]`.
+    pub bias: &'d [f32],
 }
 
-fn layer(from: &[f32], weights: &[f32], bias: &[f32], activation: Activation, to: &mut [f32]) {
-    for ((row, bias), output) in weights.chunks_exact(from.len()).zip(bias).zip(to) {
+fn float_layer<'d>(
+    model: &'d [u8],
+    entry: &'d DenseLayerEntry,
+) -> Result<FloatLayer<'d>, LoadError> {
+    let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
+    Ok(FloatLayer {
+        entry,
+        weights: array(model, entry.weights, inputs * outputs)?,
+        bias: array(model, entry.bias, outputs)?,
+    })
+}
+
+fn layer(from: &[f32], numbers: &FloatLayer<'_>, to: &mut [f32]) {
+    // Checked when the detector was loaded.
+    let activation =
+        Activation::from_number(numbers.entry.activation).unwrap_or(Activation::Linear);
+    let rows = numbers.weights.chunks_exact(from.len());
+    for ((row, bias), output) in rows.zip(numbers.bias).zip(to) {
         // Sums in the order of the inputs and adds the bias last, as TensorFlow Lite does.
         let mut sum = 0.0;
         for (weight, input) in row.iter().zip(from) {

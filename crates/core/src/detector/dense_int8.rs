@@ -11,15 +11,23 @@ pub struct DenseInt8<'d> {
     layers: Layers<'d>,
 }
 
-struct Arrays<'d> {
-    weights: &'d [i8],
-    bias: &'d [i32],
-    requantisation: &'d [Requantisation],
+/// The numbers of one int8 layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Int8Layer<'d> {
+    /// Widths, activation, zero point and bounds.
+    pub entry: &'d DenseLayerEntry,
+    /// `[outputs][inputs]`.
+    pub weights: &'d [i8],
+    /// `[outputs]`, with the input's zero point folded in.
+    pub bias: &'d [i32],
+    /// `[outputs]`.
+    pub requantisation: &'d [Requantisation],
 }
 
-fn arrays<'d>(model: &'d [u8], entry: &DenseLayerEntry) -> Result<Arrays<'d>, LoadError> {
+fn int8_layer<'d>(model: &'d [u8], entry: &'d DenseLayerEntry) -> Result<Int8Layer<'d>, LoadError> {
     let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
-    Ok(Arrays {
+    Ok(Int8Layer {
+        entry,
         weights: array(model, entry.weights, inputs * outputs)?,
         bias: array(model, entry.bias, outputs)?,
         requantisation: array(model, entry.requantisation, outputs)?,
@@ -37,7 +45,7 @@ impl<'d> DenseInt8<'d> {
             && int8.contains(&header.input_zero_point)
             && int8.contains(&header.output_zero_point);
         for entry in layers.entries {
-            let arrays = arrays(model, entry)?;
+            let numbers = int8_layer(model, entry)?;
             legal &= matches!(
                 Activation::from_number(entry.activation),
                 Some(Activation::Linear | Activation::Relu)
@@ -45,7 +53,8 @@ impl<'d> DenseInt8<'d> {
                 && int8.contains(&entry.output_minimum)
                 && int8.contains(&entry.output_maximum)
                 && entry.output_minimum <= entry.output_maximum
-                && arrays
+                && scale_is_legal(entry.output_scale)
+                && numbers
                     .requantisation
                     .iter()
                     .all(|factor| factor.multiplier >= 0 && (-31..=30).contains(&factor.shift));
@@ -55,6 +64,25 @@ impl<'d> DenseInt8<'d> {
         } else {
             Err(LoadError::Model)
         }
+    }
+
+    /// Returns scale and zero point of the input.
+    #[must_use]
+    pub fn input_quantisation(&self) -> (f32, i32) {
+        (
+            self.layers.header.input_scale,
+            self.layers.header.input_zero_point,
+        )
+    }
+
+    /// Returns the layers from input to output.
+    pub fn layers(&self) -> impl Iterator<Item = Int8Layer<'d>> + use<'d> {
+        let model = self.layers.model;
+        // Checked when the detector was loaded.
+        self.layers
+            .entries
+            .iter()
+            .map_while(move |entry| int8_layer(model, entry).ok())
     }
 
     /// Returns the words of memory that a run needs.
@@ -111,12 +139,8 @@ impl<'d> DenseInt8<'d> {
     fn run_layers<'m>(&self, memory: &'m mut [i8], fill: impl FnOnce(&mut [i8])) -> &'m [i8] {
         let (mut source, mut target) = memory.split_at_mut(4 * self.half_words());
         fill(source);
-        for entry in self.layers.entries {
-            // Checked when the detector was loaded.
-            let Ok(arrays) = arrays(self.layers.model, entry) else {
-                break;
-            };
-            layer(&source[..entry.inputs as usize], &arrays, entry, target);
+        for numbers in self.layers() {
+            layer(&source[..numbers.entry.inputs as usize], &numbers, target);
             core::mem::swap(&mut source, &mut target);
         }
         source
@@ -133,9 +157,10 @@ fn quantise(inputs: &[f32], scale: f32, zero_point: i32, outputs: &mut [i8]) {
     }
 }
 
-fn layer(from: &[i8], arrays: &Arrays<'_>, entry: &DenseLayerEntry, to: &mut [i8]) {
-    let rows = arrays.weights.chunks_exact(from.len());
-    let scales = arrays.bias.iter().zip(arrays.requantisation);
+fn layer(from: &[i8], numbers: &Int8Layer<'_>, to: &mut [i8]) {
+    let entry = numbers.entry;
+    let rows = numbers.weights.chunks_exact(from.len());
+    let scales = numbers.bias.iter().zip(numbers.requantisation);
     for ((row, (bias, factor)), output) in rows.zip(scales).zip(to) {
         let mut sum = *bias;
         for (weight, input) in row.iter().zip(from) {

@@ -209,6 +209,8 @@ pub struct DenseLayerEntry {
     pub output_minimum: i32,
     /// 32: the greatest output after the activation.
     pub output_maximum: i32,
+    /// 36: the scale of the output; 0 in single precision. Running needs it not, exporting does.
+    pub output_scale: f32,
 }
 
 /// The factor from accumulator to output, as TensorFlow Lite splits it: `multiplier * 2^(shift - 31)`.

@@ -10,8 +10,8 @@ pub mod format;
 mod score;
 mod zscore;
 
-pub use dense::{Activation, Dense};
-pub use dense_int8::{DenseInt8, multiply_by_quantised_multiplier};
+pub use dense::{Activation, Dense, FloatLayer};
+pub use dense_int8::{DenseInt8, Int8Layer, multiply_by_quantised_multiplier};
 pub use error::LoadError;
 pub use score::ScoreRule;
 pub use zscore::ZScore;
