@@ -5,3 +5,6 @@ pub const JOB_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 /// Most values that one sample may have, one per channel.
 pub const CHANNELS_MAX: usize = stonechat_core::limits::CHANNELS_MAX;
+
+/// Inputs on which a network alone is measured.
+pub const ENGINE_RUNS: u8 = 100;

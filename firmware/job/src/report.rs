@@ -127,6 +127,8 @@ words! {
         Features = "features",
         /// Scaler, engine and score rule.
         Score = "score",
+        /// A network alone, from int8 to int8, as interpreters run it.
+        Engine = "engine",
         /// The decision.
         Decision = "decision",
         /// Checking the detector file once.

@@ -3,11 +3,12 @@
 use core::fmt;
 
 use stonechat_core::decision::{Decision, Verdict};
-use stonechat_core::detector::{Detector, LoadError};
+use stonechat_core::detector::{DenseInt8, Detector, Engine, LoadError};
 use stonechat_core::pipeline::{MemoryTooShort, Pipeline, SensorFault, WindowResult};
 
 use crate::digest::Digest;
 use crate::format::Job;
+use crate::limits::ENGINE_RUNS;
 use crate::report::{Block, Count, Line, Part, Stage, Total};
 
 /// What a chip can measure of itself.
@@ -85,6 +86,10 @@ pub fn run(
         return Ok(());
     }
     sink(Line::Count(Stage::Load, load))?;
+    let (memory, spare) = memory.split_at_mut(detector.memory_words());
+    if let Engine::DenseInt8(network) = detector.engine() {
+        engine(network, detector.vector_len(), spare, &meter, sink)?;
+    }
     whole(job, start(&detector, memory)?, &meter, sink)?;
     stages(job, start(&detector, memory)?, &meter, sink)?;
     let mut pipeline = start(&detector, memory)?;
@@ -217,6 +222,39 @@ fn stages(
     {
         sink(Line::Count(stage, count))?;
     }
+    Ok(())
+}
+
+/// Sends the instructions of a network alone, from int8 to int8: what interpreters are asked for.
+fn engine(
+    network: &DenseInt8<'_>,
+    vector_len: usize,
+    memory: &mut [u32],
+    meter: &Meter<'_, impl Probe>,
+    sink: &mut dyn FnMut(Line<'_>) -> fmt::Result,
+) -> Result<(), RunError> {
+    let vector_words = vector_len.div_ceil(size_of::<u32>());
+    let needed = 2 * vector_words + network.memory_words();
+    let memory = memory
+        .get_mut(..needed)
+        .ok_or(RunError::Memory(MemoryTooShort { needed }))?;
+    let (inputs, memory) = memory.split_at_mut(vector_words);
+    let (outputs, memory) = memory.split_at_mut(vector_words);
+    let inputs: &mut [i8] = bytemuck::cast_slice_mut(inputs);
+    let outputs: &mut [i8] = bytemuck::cast_slice_mut(outputs);
+    let mut count = Count::default();
+    for turn in 0..ENGINE_RUNS {
+        for (index, input) in (0_u8..=u8::MAX).cycle().zip(inputs.iter_mut()) {
+            *input = index
+                .wrapping_mul(7)
+                .wrapping_add(turn.wrapping_mul(29))
+                .cast_signed();
+        }
+        meter.measure(&mut count, || {
+            network.run_quantised(&inputs[..vector_len], &mut outputs[..vector_len], memory);
+        });
+    }
+    sink(Line::Count(Stage::Engine, count))?;
     Ok(())
 }
 
