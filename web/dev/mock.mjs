@@ -55,6 +55,11 @@ class Device {
     return within > 110_000 ? Math.min(1, (within - 110_000) / 6000) : 0;
   }
 
+  /** Whether the sensor's samples are rejected: one device has a loose cable. */
+  rejects(time) {
+    return this.id === 'cold-room-02' && (time + this.phase) % 90_000 > 75_000;
+  }
+
   add(channel, unit, time, value) {
     if (!this.points.has(channel)) this.points.set(channel, []);
     this.units.set(channel, unit);
@@ -75,6 +80,10 @@ class Device {
       const value = expected + swing * (0.09 * noise() + fault * (1.4 + 0.5 * Math.sin(time / 700)));
       const rebuilt = expected + swing * 0.03 * noise() + (value - expected) * 0.12;
       error += Math.abs(value - rebuilt) / swing;
+      if (this.rejects(time)) {
+        readings.push(this.add(`${name}/sensor_fault`, null, time, 1 + Math.floor(3 * this.random())));
+        return;
+      }
       readings.push(this.add(name, unit, time, value), this.add(`${name}/reconstruction`, unit, time, rebuilt));
     });
     const score = (error / this.family.signals.length) * 5 + 0.15 * this.random();
@@ -94,7 +103,7 @@ class Device {
     const online = this.lastSeen !== null && this.silentSince === null;
     return {
       id: this.id,
-      state: this.lastSeen === null ? 'never_seen' : !online ? 'silent' : this.anomalous ? 'anomaly' : 'normal',
+      state: this.lastSeen === null ? 'never_seen' : !online ? 'silent' : this.anomalous ? 'anomaly' : this.rejects(this.lastSeen) ? 'sensor_fault' : 'normal',
       online,
       last_seen_ms: this.lastSeen,
       score,
@@ -113,19 +122,16 @@ class Device {
 }
 
 /** Keeps each bucket's minimum and maximum, as the server does. */
-function downsample(points, from, to, limit) {
+function downsample(points, limit) {
   if (points.length <= limit) return { points, downsampled: false };
-  const width = (to - from) / Math.max(1, Math.floor(limit / 2));
-  const buckets = new Map();
-  for (const point of points) {
-    const key = Math.floor((point[0] - from) / width);
-    const bucket = buckets.get(key) ?? { min: point, max: point };
-    if (point[1] < bucket.min[1]) bucket.min = point;
-    if (point[1] > bucket.max[1]) bucket.max = point;
-    buckets.set(key, bucket);
-  }
-  const kept = [...buckets.values()].flatMap(({ min, max }) => (min === max ? [min] : [min, max].sort((a, b) => a[0] - b[0])));
-  return { points: kept, downsampled: true };
+  const buckets = Math.max(1, Math.floor(limit / 2));
+  const kept = Array.from({ length: buckets }, (_, i) => {
+    const bucket = points.slice(Math.floor((i * points.length) / buckets), Math.floor(((i + 1) * points.length) / buckets));
+    const low = bucket.reduce((a, b) => (b[1] < a[1] ? b : a));
+    const high = bucket.reduce((a, b) => (b[1] >= a[1] ? b : a));
+    return low === high ? [low] : [low, high].sort((a, b) => a[0] - b[0]);
+  });
+  return { points: kept.flat(), downsampled: true };
 }
 
 /** Starts the stand-in; the returned object lets a test cause events. */
@@ -218,7 +224,7 @@ export async function startMock({ port = 0, devices: count = 40, interval = 1000
       const points = device.points.get(channel);
       if (!points) return [];
       const within = points.filter(([time]) => time >= from && time <= to);
-      return [{ channel, unit: device.units.get(channel), ...downsample(within, from, to, limit) }];
+      return [{ channel, unit: device.units.get(channel), ...downsample(within, limit) }];
     });
     json(response, { from_ms: from, to_ms: to, series });
   }

@@ -6,7 +6,7 @@ export type AlarmKind = 'anomaly' | 'sensor_fault';
 export type AlarmAction = 'acknowledge' | 'clear';
 
 /** [time, score, threshold] of one window. */
-export type ScorePoint = [number, number, number];
+export type ScorePoint = [number, number, number | null];
 
 export interface Status {
   version: string;

@@ -5,7 +5,7 @@ import { live } from './live.svelte';
 
 const INTERVAL_MS = 5000;
 /** Least time between two requests when events call for fresh numbers. */
-const SOON_MS = 1000;
+const SOON_MS = 2000;
 
 class Fleet {
   status = $state.raw<api.Status | null>(null);

@@ -13,12 +13,15 @@ interface Events {
   opened: null;
 }
 
+/** A page out of sight for this long lets go of its stream: a browser has few connections to one server. */
+const HIDDEN_MS = 60_000;
+
 type Handler<K extends keyof Events> = (data: Events[K]) => void;
 
 const SERVER_EVENTS = ['readings', 'alarm', 'device', 'lagged'] as const;
 
 class Live {
-  state = $state<'connecting' | 'open' | 'lost'>('connecting');
+  state = $state<'connecting' | 'open' | 'lost' | 'resting'>('connecting');
   /** When the next try to reconnect is due; null while connected. */
   retryAt = $state<number | null>(null);
   /** When the stream broke. */
@@ -29,6 +32,15 @@ class Live {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private backoff = new Backoff();
   private device: string | null = null;
+
+  constructor() {
+    let hiding: ReturnType<typeof setTimeout> | undefined;
+    document.addEventListener('visibilitychange', () => {
+      clearTimeout(hiding);
+      if (document.hidden) hiding = setTimeout(() => this.rest(), HIDDEN_MS);
+      else if (this.state === 'resting') this.open();
+    });
+  }
 
   /** Calls the handler for each event of this kind; the returned function ends that. */
   on<K extends keyof Events>(kind: K, handler: Handler<K>): () => void {
@@ -87,6 +99,14 @@ class Live {
     source.onerror = () => {
       if (source === this.source) this.lose();
     };
+  }
+
+  private rest(): void {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+    this.state = 'resting';
+    this.lostAt = null;
   }
 
   private lose(): void {

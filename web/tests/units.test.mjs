@@ -77,8 +77,8 @@ test('signals are paired with their reconstructions', () => {
     channel('x10'), channel('x2', 1, 'm/s2'), channel('x2/reconstruction'), channel('x2/sensor_fault'),
   ]);
   assert.deepEqual(found, [
-    { name: 'x2', unit: 'm/s2', reconstruction: 'x2/reconstruction' },
-    { name: 'x10', unit: null, reconstruction: null },
+    { name: 'x2', unit: 'm/s2', reconstruction: 'x2/reconstruction', fault: 'x2/sensor_fault' },
+    { name: 'x10', unit: null, reconstruction: null, fault: null },
   ]);
 });
 

@@ -16,6 +16,8 @@ export interface Signal {
   name: string;
   unit: string | null;
   reconstruction: string | null;
+  /** The channel that counts this signal's rejected samples, once there were some. */
+  fault: string | null;
 }
 
 export function signals(channels: Channel[]): Signal[] {
@@ -29,6 +31,7 @@ export function signals(channels: Channel[]): Signal[] {
       name,
       unit,
       reconstruction: names.has(name + RECONSTRUCTION) ? name + RECONSTRUCTION : null,
+      fault: names.has(name + SENSOR_FAULT) ? name + SENSOR_FAULT : null,
     }))
     .sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
 }

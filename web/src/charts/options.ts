@@ -19,6 +19,8 @@ export interface ChartState {
   colours: Colours;
   window: Interval;
   intervals: Interval[];
+  /** Numbers of rejected samples. */
+  faults: Track | null;
   marker: number | null;
   logarithmic: boolean;
   fromZero: boolean;
@@ -77,6 +79,22 @@ function shadeIntervals(u: uPlot, state: ChartState): void {
     const left = u.valToPos(Math.max(start, from), 'x', true);
     const right = u.valToPos(Math.min(end, to), 'x', true);
     ctx.fillRect(left, bbox.top, Math.max(right - left, 2 * devicePixelRatio), bbox.height);
+  }
+  ctx.restore();
+}
+
+/** A tick at the bottom for each message that told of rejected samples. */
+function drawFaults(u: uPlot, { faults, window, colours }: ChartState): void {
+  if (!faults) return;
+  const { ctx, bbox } = u;
+  const width = 2 * devicePixelRatio;
+  const height = 8 * devicePixelRatio;
+  ctx.save();
+  ctx.fillStyle = colours.fault;
+  for (let i = faults.indexFrom(window[0]); i < faults.length && faults.times[i]! <= window[1]; i++) {
+    if (faults.values[i]! <= 0) continue;
+    const x = u.valToPos(faults.times[i]!, 'x', true);
+    ctx.fillRect(x - width / 2, bbox.top + bbox.height - height, width, height);
   }
   ctx.restore();
 }
@@ -208,7 +226,7 @@ export function chartOptions(
     ],
     hooks: {
       drawClear: [(u) => shadeIntervals(u, state())],
-      draw: [(u) => drawMarker(u, state())],
+      draw: [(u) => drawFaults(u, state()), (u) => drawMarker(u, state())],
       setCursor: [(u) => events.cursor(u.cursor.idx ?? null)],
       setSelect: [
         (u) => {

@@ -11,6 +11,8 @@ export function plottable(value: Value): number | null {
 /** A step this many times longer than usual is a gap: the line is broken there. */
 const GAP_FACTOR = 4;
 const GAP_SHORTEST_MS = 3000;
+/** So many steps are enough to know the usual one. */
+const GAP_STEPS_MAX = 500;
 
 export class Track {
   times: number[] = [];
@@ -82,7 +84,8 @@ export class Track {
   /** The longest step between two points that is still drawn as a line. */
   private gap(): number {
     const steps: number[] = [];
-    for (let i = 1; i < this.times.length; i++) steps.push(this.times[i]! - this.times[i - 1]!);
+    const stride = Math.ceil(this.times.length / GAP_STEPS_MAX);
+    for (let i = 1; i < this.times.length; i += stride) steps.push(this.times[i]! - this.times[i - 1]!);
     steps.sort((a, b) => a - b);
     const usual = steps[Math.floor(steps.length * 0.75)] ?? 0;
     return Math.max(GAP_SHORTEST_MS, GAP_FACTOR * Math.max(usual, this.spacing));
