@@ -150,8 +150,8 @@ function address(path: string, query: Query): string {
 
 async function explain(response: Response): Promise<ApiError> {
   const problem = await response.json().catch(() => null);
-  const words = [problem?.title, problem?.detail].filter((part) => typeof part === 'string' && part);
-  const message = words.length > 0 ? words.join(': ') : `The server answered ${response.status} ${response.statusText}.`;
+  const words = [problem?.detail, problem?.title].find((part) => typeof part === 'string' && part);
+  const message = words ?? `The server answered ${response.status} ${response.statusText}.`;
   return new ApiError(response.status, message);
 }
 
