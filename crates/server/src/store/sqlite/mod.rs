@@ -16,6 +16,8 @@ mod load;
 mod reader;
 mod registry;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::File;

@@ -1,0 +1,287 @@
+//! What this store alone must do, beside the suite for every store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use stonechat_core::wire::uplink::MessageId;
+use tempfile::TempDir;
+
+use super::SqliteStore;
+use crate::device::{DeviceId, Token};
+use crate::store::suite::{self, Opener};
+use crate::store::{Appended, Message, Reading, ReadingsQuery, Store, StoreError};
+
+struct Folder(TempDir);
+
+impl Opener for Folder {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(self.0.path(), None).expect("own folder"))
+    }
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn database(folder: &Path) -> PathBuf {
+    folder.join("stonechat.sqlite")
+}
+
+fn pump() -> DeviceId {
+    DeviceId::parse("pump").expect("legal")
+}
+
+fn message(sequence: u32) -> Message {
+    let time_ms = 1_800_000_000_000 + i64::from(sequence);
+    let reading = |channel: &str, value| Reading {
+        channel: Arc::from(channel),
+        unit: Arc::from(""),
+        time_ms,
+        value,
+    };
+    Message {
+        device: pump(),
+        id: MessageId {
+            session: 1,
+            sequence,
+        },
+        received_ms: time_ms,
+        readings: (0..20)
+            .map(|i| reading(&format!("c{i}"), f64::from(sequence)))
+            .collect(),
+        detector: None,
+    }
+}
+
+async fn add_pump(store: &SqliteStore) {
+    let hash = Token::draw().expect("random").hash();
+    store.put_device(pump(), hash, false).await.expect("new");
+}
+
+async fn count(store: &SqliteStore, channel: &str) -> usize {
+    let query = ReadingsQuery {
+        device: "pump".into(),
+        channels: vec![channel.into()],
+        from_ms: 0,
+        to_ms: i64::MAX,
+        points_max: usize::MAX,
+    };
+    store
+        .readings(query)
+        .await
+        .expect("readable")
+        .first()
+        .map_or(0, |series| series.points.len())
+}
+
+#[tokio::test]
+async fn does_what_every_store_must() {
+    suite::run(&Folder(folder())).await;
+}
+
+#[tokio::test]
+async fn a_second_server_is_told_that_the_folder_is_in_use() {
+    let folder = folder();
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let second = SqliteStore::open(folder.path(), None);
+    assert!(
+        matches!(second, Err(StoreError::InUse { .. })),
+        "{second:?}"
+    );
+    store.close().await;
+    SqliteStore::open(folder.path(), None).expect("free again");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_left_alone() {
+    let folder = folder();
+    SqliteStore::open(folder.path(), None)
+        .expect("own folder")
+        .close()
+        .await;
+    let connection = Connection::open(database(folder.path())).expect("there");
+    connection
+        .pragma_update(None, "user_version", 99)
+        .expect("writable");
+    drop(connection);
+    let newer = SqliteStore::open(folder.path(), None).expect_err("newer");
+    assert!(
+        matches!(newer, StoreError::NewerSchema { found: 99, .. }),
+        "{newer}"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").expect("writable");
+    let error = SqliteStore::open(&file.join("data"), None).expect_err("not a folder");
+    assert!(error.to_string().contains("--data"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_named() {
+    let folder = folder();
+    std::fs::write(database(folder.path()), [b'x'; 4_096]).expect("writable");
+    let error = SqliteStore::open(folder.path(), None).expect_err("no database");
+    assert!(error.to_string().contains("stonechat.sqlite"), "{error}");
+}
+
+/// Messages come in while the tail is compacted step by step; a reader sees each reading once.
+#[tokio::test]
+async fn a_compaction_under_way_neither_loses_nor_doubles_readings() {
+    let folder = folder();
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    add_pump(&store).await;
+    for sequence in 0..500 {
+        if sequence % 100 == 99 {
+            store.compact().await.expect("compacted");
+        }
+        let appended = store.append(message(sequence)).await.expect("stored");
+        assert!(matches!(appended, Appended::New { .. }));
+        for channel in ["c0", "c7", "c19"] {
+            assert_eq!(
+                count(&store, channel).await,
+                sequence as usize + 1,
+                "{channel}"
+            );
+        }
+    }
+    store.close().await;
+}
+
+/// The files are copied while a compaction is under way, as a power cut would leave them.
+#[tokio::test]
+async fn a_crash_during_compaction_neither_loses_nor_doubles_readings() {
+    let folder = folder();
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    add_pump(&store).await;
+    let mut between = 0;
+    for sequence in 0..300_u32 {
+        store.append(message(sequence)).await.expect("stored");
+        if sequence % 10 != 9 {
+            continue;
+        }
+        store.compact().await.expect("started");
+        let copy = self::folder();
+        {
+            // With a transaction open, the writer cannot commit while the files are copied.
+            let holder = Connection::open(database(folder.path())).expect("there");
+            holder
+                .busy_timeout(std::time::Duration::from_secs(5))
+                .expect("set");
+            holder.execute_batch("BEGIN IMMEDIATE").expect("lock");
+            for name in ["stonechat.sqlite", "stonechat.sqlite-wal"] {
+                std::fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
+            }
+            let left: i64 = holder
+                .query_row("SELECT count(*) FROM message", [], |row| row.get(0))
+                .expect("readable");
+            let compacted: i64 = holder
+                .query_row(
+                    "SELECT count(*) FROM channel WHERE compacted_to = ?1",
+                    [sequence + 1],
+                    |row| row.get(0),
+                )
+                .expect("readable");
+            between += u32::from(left > 0 && compacted > 0);
+        }
+        let revived = SqliteStore::open(copy.path(), None).expect("revived");
+        for channel in ["c0", "c7", "c19"] {
+            assert_eq!(
+                count(&revived, channel).await,
+                sequence as usize + 1,
+                "{channel}"
+            );
+        }
+        let again = revived.append(message(sequence)).await.expect("answer");
+        assert_eq!(again, Appended::Duplicate);
+        let totals = revived.totals().await.expect("answer");
+        assert_eq!(totals.messages, u64::from(sequence) + 1);
+        assert_eq!(totals.readings, (u64::from(sequence) + 1) * 20);
+        revived.close().await;
+    }
+    assert!(between > 0, "no copy caught a compaction half done");
+    store.close().await;
+}
+
+/// What can not be committed is not acknowledged, and works again once the cause is gone.
+#[tokio::test]
+async fn a_failed_transaction_is_not_acknowledged() {
+    let folder = folder();
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    add_pump(&store).await;
+    store.append(message(1)).await.expect("stored");
+    let other = Connection::open(database(folder.path())).expect("there");
+    other
+        .busy_timeout(std::time::Duration::from_secs(5))
+        .expect("set");
+    other
+        .execute_batch("ALTER TABLE message RENAME TO gone")
+        .expect("renamed");
+    let failed = store.append(message(2)).await;
+    assert!(
+        matches!(failed, Err(StoreError::NotCommitted { .. })),
+        "{failed:?}"
+    );
+    assert_eq!(count(&store, "c0").await, 1);
+    other
+        .execute_batch("ALTER TABLE gone RENAME TO message")
+        .expect("renamed");
+    let stored = store.append(message(2)).await.expect("works again");
+    assert!(
+        matches!(stored, Appended::New { .. }),
+        "not a duplicate: it was not stored before"
+    );
+    assert_eq!(count(&store, "c0").await, 2);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn old_readings_are_deleted() {
+    let folder = folder();
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    add_pump(&store).await;
+    let mut old = message(1);
+    for reading in &mut old.readings {
+        reading.time_ms = crate::clock::now_ms() - 3 * 24 * 60 * 60 * 1_000;
+    }
+    store.append(old).await.expect("stored");
+    store.close().await;
+
+    let store = SqliteStore::open(folder.path(), Some(day)).expect("own folder");
+    let mut new = message(2);
+    for reading in &mut new.readings {
+        reading.time_ms = crate::clock::now_ms();
+    }
+    store.append(new).await.expect("stored");
+    assert_eq!(
+        count(&store, "c0").await,
+        1,
+        "the old one went with the first transaction"
+    );
+    let channels = store.channels("pump").await.expect("answer");
+    assert!(channels.iter().all(|channel| channel.readings == 1));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_device_registered_beside_the_server_is_known_to_it() {
+    let folder = folder();
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let token = Token::draw().expect("random");
+    super::put_device_beside(folder.path(), &pump(), token.hash(), false).expect("added");
+    assert_eq!(
+        store.token_hash(&pump()).await.expect("answer"),
+        Some(token.hash())
+    );
+    store.append(message(1)).await.expect("stored");
+    assert_eq!(
+        super::devices_beside(folder.path()).expect("listed"),
+        ["pump"]
+    );
+    store.close().await;
+}
