@@ -23,6 +23,8 @@ class Fleet {
     live.on('alarm', () => this.soon());
     live.on('device', () => this.soon());
     live.on('opened', () => this.soon());
+    // Whether the server itself is away decides what the page says.
+    live.on('lost', () => this.plan(0));
   }
 
   private soon(): void {

@@ -11,6 +11,8 @@ interface Events {
   lagged: { missed: number };
   /** The stream begins, again or for the first time; what happened before must be fetched. */
   opened: null;
+  /** The stream broke, or could not begin. */
+  lost: null;
 }
 
 /** A page out of sight for this long lets go of its stream: a browser has few connections to one server. */
@@ -72,7 +74,7 @@ class Live {
 
   private listen(kind: keyof Events): void {
     const source = this.source;
-    if (!source || this.listening.has(kind) || kind === 'opened') return;
+    if (!source || this.listening.has(kind) || kind === 'opened' || kind === 'lost') return;
     this.listening.add(kind);
     source.addEventListener(kind, (event) => {
       if (source !== this.source || !this.handlers.get(kind)?.size) return;
@@ -118,6 +120,7 @@ class Live {
     const wait = this.backoff.next();
     this.retryAt = Date.now() + wait;
     this.timer = setTimeout(() => this.open(), wait);
+    this.emit('lost', null);
   }
 }
 

@@ -162,7 +162,9 @@ test('a server that goes away is named, and found again', async () => {
     page.complaints.muted = true;
     await first.stop();
     await page.getByTestId('connection-lost').waitFor();
-    assert.match(await page.getByTestId('connection-lost').innerText(), /does not answer[\s\S]*Check that it is running/);
+    await until('what to do', async () =>
+      /does not answer[\s\S]*Check that it is running/.test(await page.getByTestId('connection-lost').innerText()),
+    );
     await picture(page, 'mock-connection-lost');
     second = await startMock({ devices: 3, history: 60_000, port: first.port });
     await page.getByTestId('connection-lost').waitFor({ state: 'detached', timeout: 60_000 });
