@@ -12,7 +12,7 @@ mod toolchain;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use stonechat_job::format::{Layout, Settings};
 
 pub use report::Report;
@@ -44,10 +44,11 @@ pub struct Row {
 /// Returns one line for each detector, saying what was compared.
 ///
 /// # Errors
-/// Fails where the chip's program cannot be built or run, and for the first
+/// Fails where the chip's program cannot be built or run, takes what is damaged, and for the first
 /// detector whose digests differ.
 pub fn test(root: &Path) -> Result<Vec<String>> {
     let emulator = Emulator::build(root)?;
+    refusals(&emulator)?;
     let mut lines = Vec::new();
     for case in cases::all(WINDOWS)? {
         let job = job(&case.detector, case.channels, &case.samples, false)?;
@@ -70,10 +71,16 @@ pub fn test(root: &Path) -> Result<Vec<String>> {
 
 /// Counts instructions and bytes on the chip.
 ///
+/// `NAME.engine_instructions` is what interpreters are asked for, an int8 network from int8 to
+/// int8; `NAME.window_instructions` is everything from the sample to the verdict.
+/// `NAME.flash_bytes` is the program `inference` (start, loader, every engine) with the detector
+/// file, `NAME.ram_bytes` working memory, state and stack.
+///
 /// # Errors
 /// Fails where the chip's program cannot be built or run.
 pub fn bench(root: &Path) -> Result<Vec<Row>> {
     let emulator = Emulator::build(root)?;
+    let program_bytes = elf::flash_bytes(&emulator.program("inference"))?;
     let mut rows = Vec::new();
     for case in cases::all(WINDOWS_COUNTED)? {
         let job = job(&case.detector, case.channels, &case.samples, true)?;
@@ -82,33 +89,47 @@ pub fn bench(root: &Path) -> Result<Vec<Row>> {
         Report::on_host(&job)?
             .compare(&chip)
             .with_context(|| format!("detector {}", case.name))?;
-        rows.extend(chip.rows(&case.name));
+        rows.extend(chip.rows(case.name, program_bytes));
     }
-    rows.push(Row {
-        name: "board_virt.flash_bytes".into(),
-        value: elf::flash_bytes(emulator.program())? as f64,
-        unit: "bytes",
-    });
     Ok(rows)
 }
 
-/// Runs one detector file over samples (in the order of the samples, channels
-/// interleaved) on the emulated chip, and demands that the host agrees.
-///
-/// # Errors
-/// Fails where the chip's program cannot be built or run, for a detector that is
-/// refused, and where the chip and the host differ.
-pub fn run_job(
-    root: &Path,
-    detector: &[u8],
-    channels: usize,
-    samples: &[f32],
-    count: bool,
-) -> Result<Report> {
-    let job = job(detector, channels, samples, count)?;
-    let chip = Emulator::build(root)?.run(&job, JOB_LIMIT)?;
-    Report::on_host(&job)?.compare(&chip)?;
-    Ok(chip)
+/// Demands that the chip refuses what is damaged, and that a difference of one bit is seen; without
+/// this the comparisons above could be blind.
+fn refusals(emulator: &Emulator) -> Result<()> {
+    let cases = cases::all(WINDOWS_COUNTED)?;
+    let Some(case) = cases.first() else {
+        bail!("there is no case");
+    };
+    let whole = job(&case.detector, case.channels, &case.samples, false)?;
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    let cut = &case.detector[..case.detector.len() - 4];
+    let refused = [
+        ("a damaged job", damaged, "checksum"),
+        (
+            "a cut detector",
+            job(cut, case.channels, &case.samples, false)?,
+            "detector is refused",
+        ),
+    ];
+    for (what, job, reason) in refused {
+        match emulator.run(&job, JOB_LIMIT) {
+            Ok(_) => bail!("the chip took {what}"),
+            Err(error) if error.to_string().contains(reason) => {}
+            Err(error) => bail!("the chip refused {what} for another reason: {error}"),
+        }
+    }
+    let mut samples = case.samples.clone();
+    samples[0] = f32::from_bits(samples[0].to_bits() ^ 1);
+    let other = job(&case.detector, case.channels, &samples, false)?;
+    if Report::on_host(&whole)?
+        .compare(&emulator.run(&other, JOB_LIMIT)?)
+        .is_ok()
+    {
+        bail!("the comparison does not see that a sample differs in its lowest bit");
+    }
+    Ok(())
 }
 
 fn job(detector: &[u8], channels: usize, samples: &[f32], count: bool) -> Result<Vec<u8>> {

@@ -21,9 +21,15 @@ use stonechat_job::run;
 
 use crate::probe::Chip;
 use crate::serial::Serial;
+use crate::start::Trap;
 
 /// Words of working memory that a detector may ask for.
 const WORKSPACE_WORDS: usize = 16 * 1024;
+
+/// Exit status after a panic.
+const PANICKED: u16 = 101;
+/// Exit status after a trap.
+const TRAPPED: u16 = 102;
 
 /// Where [`start`] hands over.
 fn main() -> ! {
@@ -35,7 +41,7 @@ fn main() -> ! {
 }
 
 fn job(serial: &mut Serial) -> Result<(), core::fmt::Error> {
-    let job = match Job::parse(ram::job()) {
+    let job = match Job::parse(ram::from_host()) {
         Ok(job) => job,
         Err(error) => return refuse(serial, &error),
     };
@@ -52,9 +58,20 @@ fn refuse(serial: &mut Serial, error: &dyn core::fmt::Display) -> Result<(), cor
     Err(core::fmt::Error)
 }
 
+/// Where [`start`] ends up after a trap.
+fn trapped(trap: &Trap) -> ! {
+    // Nothing is left to do with a failure of the serial line itself.
+    let _ = writeln!(
+        Serial,
+        "error the chip trapped: cause {}, at {:#x}, value {:#x}",
+        trap.cause, trap.address, trap.value
+    );
+    power::exit(TRAPPED)
+}
+
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     // Nothing is left to do with a failure of the serial line itself.
     let _ = writeln!(Serial, "error the chip panicked: {}", info.message());
-    power::exit(101)
+    power::exit(PANICKED)
 }

@@ -1,11 +1,6 @@
 //! From reset to `main`: stack, trap vector, zeroed variables.
 #![allow(unsafe_code)]
 
-use core::fmt::Write;
-
-use crate::power;
-use crate::serial::Serial;
-
 // Initialised variables need no copying, since the emulator's loader puts them
 // where they run.
 core::arch::global_asm!(
@@ -33,7 +28,18 @@ extern "C" fn enter() -> ! {
     crate::main()
 }
 
-/// No interrupt is enabled, so that every trap is a defect: say where, and stop.
+/// What the trap registers say.
+#[allow(dead_code, reason = "a program without text output cannot tell it")]
+pub(crate) struct Trap {
+    /// `mcause`.
+    pub(crate) cause: u32,
+    /// `mepc`.
+    pub(crate) address: u32,
+    /// `mtval`.
+    pub(crate) value: u32,
+}
+
+/// No interrupt is enabled, so that every trap is a defect: the program says where, and stops.
 extern "C" fn trap() -> ! {
     let (cause, address, value): (u32, u32, u32);
     // SAFETY: reading these registers has no effect, and they exist in machine mode.
@@ -48,10 +54,9 @@ extern "C" fn trap() -> ! {
             options(nomem, nostack),
         );
     }
-    // Nothing is left to do with a failure of the serial line itself.
-    let _ = writeln!(
-        Serial,
-        "error the chip trapped: cause {cause}, at {address:#x}, value {value:#x}"
-    );
-    power::exit(102)
+    crate::trapped(&Trap {
+        cause,
+        address,
+        value,
+    })
 }

@@ -23,7 +23,6 @@ const JOB_ADDRESS: &str = "0x84000000";
 
 /// The emulated chip with its program.
 pub struct Emulator {
-    program: PathBuf,
     folder: PathBuf,
 }
 
@@ -46,17 +45,13 @@ impl Emulator {
             bail!("board-virt does not build for {TARGET}");
         }
         let folder = firmware.join("target");
-        let program = folder.join(TARGET).join("release/board-virt");
-        if !program.exists() {
-            bail!("cargo built no {}", program.display());
-        }
-        Ok(Self { program, folder })
+        Ok(Self { folder })
     }
 
-    /// The chip's program, an ELF file.
+    /// One of the chip's programs, an ELF file.
     #[must_use]
-    pub fn program(&self) -> &Path {
-        &self.program
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.folder.join(TARGET).join("release").join(name)
     }
 
     /// Runs one job; counts are exact where the job asks for them.
@@ -76,7 +71,7 @@ impl Emulator {
             .args(["-M", "virt", "-cpu", CPU, "-bios", "none"])
             .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
             .arg("-kernel")
-            .arg(&self.program)
+            .arg(self.program("board-virt"))
             .arg("-device")
             .arg(format!(
                 "loader,file={},addr={JOB_ADDRESS},force-raw=on",

@@ -121,27 +121,40 @@ impl Report {
         Ok(())
     }
 
-    /// The counts and bytes as rows of a bench.
+    /// The counts and bytes as rows of a bench; `program_bytes` is the flash of the least program
+    /// that runs a detector.
     #[must_use]
-    pub fn rows(&self, name: &str) -> Vec<Row> {
+    pub fn rows(&self, name: &str, program_bytes: u64) -> Vec<Row> {
+        let row = |quantity: String, value: f64, unit: &'static str| Row {
+            name: format!("{name}.{quantity}"),
+            value,
+            unit,
+        };
         let mut rows = Vec::new();
         for (stage, count) in &self.counts {
-            let stage = stage.word();
-            for (kind, value) in [("", count.mean()), ("_max", f64::from(count.most))] {
-                rows.push(Row {
-                    name: format!("{name}.{stage}_instructions{kind}"),
-                    value,
-                    unit: "instructions",
-                });
+            let quantity = format!("{}_instructions", stage.word());
+            rows.push(row(
+                format!("{quantity}_max"),
+                f64::from(count.most),
+                "instructions",
+            ));
+            rows.push(row(quantity, count.mean(), "instructions"));
+        }
+        let mut ram = 0;
+        for (part, &bytes) in &self.memory {
+            rows.push(row(
+                format!("{}_bytes", part.word()),
+                f64::from(bytes),
+                "bytes",
+            ));
+            if *part == Part::Detector {
+                let flash = program_bytes + u64::from(bytes);
+                rows.push(row("flash_bytes".into(), flash as f64, "bytes"));
+            } else {
+                ram += bytes;
             }
         }
-        for (part, &bytes) in &self.memory {
-            rows.push(Row {
-                name: format!("{name}.{}_bytes", part.word()),
-                value: f64::from(bytes),
-                unit: "bytes",
-            });
-        }
+        rows.push(row("ram_bytes".into(), f64::from(ram), "bytes"));
         rows
     }
 }
