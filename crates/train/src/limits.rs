@@ -27,10 +27,10 @@ pub const RECORDING_COLUMNS_MAX: usize = 16_384;
 pub const RECORDING_CHANNELS_MAX: usize = 4_096;
 /// Rows by which the meaning of columns is recognised.
 pub const RECORDING_SAMPLE_ROWS: usize = 64;
-/// A step of the clock longer than this many periods starts a segment, unless told otherwise.
-pub const GAP_FACTOR_DEFAULT: f64 = 1.5;
-/// Longest buffer around a labelled interval in the volumes under the surface, in rows.
-pub const VOLUME_WINDOW_MAX: usize = 10_000;
+/// A step of the clock longer than this many periods starts a segment, unless told otherwise: one lost sample does not.
+pub const GAP_FACTOR_DEFAULT: f64 = 2.5;
+/// Longest buffer of the volumes under the surface, in rows.
+pub const VOLUME_WINDOW_MAX: usize = 1_000;
 /// Most points that a curve is drawn with; longer ones are thinned to minima and maxima.
 pub const PLOT_POINTS_MAX: usize = 4_000;
 /// Most rows of one synthetic recording.

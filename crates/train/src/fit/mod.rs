@@ -4,7 +4,6 @@
 
 mod elementwise;
 mod kernel;
-mod random;
 mod trainer;
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use pulp::Arch;
 
 use super::elementwise::{Activate, Adam, ColumnSums, Derive, SquaredError};
 use super::kernel::{Left, Product, padded};
-use super::random::Random;
 use super::{Architecture, Ending, FitError, FitOptions, Fitted, Progress};
 use crate::limits::{FIT_BATCH_MAX, FIT_ROWS_MAX};
 use crate::network::{Activation, Layer, Network, check_chain};
+use crate::random::Random;
 use crate::rows::Rows;
 
 /// Where one layer's numbers lie in the flat vectors of a [`Trainer`].
@@ -109,7 +109,7 @@ impl Trainer {
             };
             let rows = self.parameters[plan.weights.clone()].chunks_exact_mut(plan.outputs_padded);
             for weight in rows.flat_map(|row| &mut row[..plan.outputs]) {
-                *weight = bound * random.symmetric();
+                *weight = bound * symmetric(random);
             }
         }
         self.turn_weights();
@@ -295,6 +295,16 @@ impl Trainer {
         self.network(&self.parameters)
     }
 
+    /// Adds to every bias, for tests.
+    #[cfg(test)]
+    pub(super) fn raise_biases(&mut self, by: f32) {
+        for plan in &self.plans {
+            for bias in &mut self.parameters[plan.bias.clone()][..plan.outputs] {
+                *bias += by;
+            }
+        }
+    }
+
     /// The gradients of the last batch in the form of a network, for tests.
     #[cfg(test)]
     pub(super) fn gradients(&self) -> Network {
@@ -310,6 +320,19 @@ pub(super) fn initial(architecture: &Architecture, seed: u64) -> Result<Network,
 fn check_architecture(architecture: &Architecture) -> Result<(), FitError> {
     let pairs = architecture.widths.windows(2);
     Ok(check_chain(pairs.map(|pair| (pair[0], pair[1])))?)
+}
+
+/// Uniform from -1 (included) to 1 (excluded), on a grid of 2^-23.
+fn symmetric(random: &mut Random) -> f32 {
+    (random.next_u32() >> 8) as f32 / 8_388_608.0 - 1.0
+}
+
+/// Puts `order` into random order (Fisher and Yates).
+pub(super) fn shuffle(order: &mut [u32], random: &mut Random) {
+    let ends = (1..).take(order.len()).skip(1);
+    for (index, end) in (1..order.len()).zip(ends) {
+        order.swap(index, random.below(end) as usize);
+    }
 }
 
 /// The best epoch so far.
@@ -339,7 +362,7 @@ pub(super) fn fit(
     let mut ending = Ending::Epochs;
     for epoch in 1..=options.epochs {
         if options.shuffle {
-            random.shuffle(&mut order);
+            shuffle(&mut order, &mut random);
         }
         let mut train_loss = 0.0;
         for chosen in order.chunks(batch) {

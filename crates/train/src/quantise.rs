@@ -1,0 +1,268 @@
+//! Quantises a fitted network to int8 after training, as TensorFlow Lite does.
+//!
+//! Weights are symmetric (zero point 0, -127..=127), activations asymmetric with ranges from
+//! calibration rows, biases int32. Source: "TensorFlow Lite 8-bit quantization specification", and
+//! Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+//! Integer-Arithmetic-Only Inference", equations 1 to 11.
+
+use thiserror::Error;
+
+use crate::limits::{BIAS_STEPS_MAX, CALIBRATION_VALUES_MAX};
+use crate::network::{Layer, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
+use crate::rows::Rows;
+
+/// Greatest magnitude of a quantised weight.
+const WEIGHT_STEPS: f32 = 127.0;
+/// Steps between the ends of the int8 range.
+const ACTIVATION_STEPS: f32 = 255.0;
+/// The range where calibration saw nothing but zero: it must be some range, and no value needs it.
+const EMPTY_RANGE: Span = Span {
+    low: 0.0,
+    high: 1.0,
+};
+
+/// How finely weights are scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightScaling {
+    /// One scale for each output: more exact, a little more flash.
+    #[default]
+    PerChannel,
+    /// One scale for the whole layer, for old interpreters.
+    PerTensor,
+}
+
+/// How the range of an activation is taken from the calibration rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Calibration {
+    /// From the least to the greatest value seen.
+    #[default]
+    MinMax,
+    /// Leaves this share of the values out at each end, against outliers; from 0 to below 0.5.
+    Percentile(f32),
+}
+
+/// How to quantise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct QuantiseOptions {
+    /// How finely weights are scaled.
+    pub weights: WeightScaling,
+    /// How activation ranges are found.
+    pub calibration: Calibration,
+}
+
+/// Why a network cannot be quantised.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum QuantiseError {
+    /// The network is not well formed, or has an activation without an int8 form.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The calibration rows do not fit the network.
+    #[error("the calibration rows have {found} columns, but the network takes {needed}")]
+    Width {
+        /// Columns found.
+        found: usize,
+        /// The network's inputs.
+        needed: usize,
+    },
+    /// The share to leave out is no share.
+    #[error("the calibration percentile leaves out {share}; it must be from 0 to below 0.5")]
+    Share {
+        /// The share given.
+        share: f32,
+    },
+    /// An activation is not finite or its range cannot be scaled.
+    #[error(
+        "{place} reaches from {low} to {high} over the calibration rows, which int8 cannot hold: \
+         scale the inputs to about mean 0 and deviation 1 and fit again"
+    )]
+    Range {
+        /// `the input` or `layer N`.
+        place: String,
+        /// Least value.
+        low: f32,
+        /// Greatest value.
+        high: f32,
+    },
+}
+
+/// The values that an activation takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Span {
+    low: f32,
+    high: f32,
+}
+
+/// Scale and zero point of an activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Grid {
+    scale: f32,
+    zero_point: i32,
+}
+
+/// Quantises `network`, with the ranges of its activations over the calibration rows.
+///
+/// Give rows like those the network will see: the training rows, or a part of them. Where there are
+/// many, evenly spread ones are used.
+///
+/// # Errors
+/// When the network is malformed or has activations other than Linear and `ReLU`, or the rows do
+/// not fit it or drive it out of range.
+pub fn quantise(
+    network: &Network,
+    calibration: Rows<'_>,
+    options: &QuantiseOptions,
+) -> Result<QuantisedNetwork, QuantiseError> {
+    network.check()?;
+    if calibration.width() != network.inputs() {
+        return Err(QuantiseError::Width {
+            found: calibration.width(),
+            needed: network.inputs(),
+        });
+    }
+    if let Calibration::Percentile(share) = options.calibration
+        && !(0.0..0.5).contains(&share)
+    {
+        return Err(QuantiseError::Share { share });
+    }
+    let grids = activation_grids(network, calibration, options.calibration)?;
+    let layers = network.layers.iter().zip(grids.windows(2));
+    let quantised = QuantisedNetwork {
+        input_scale: grids[0].scale,
+        input_zero_point: grids[0].zero_point,
+        layers: layers
+            .map(|(layer, grids)| quantise_layer(layer, grids[0], grids[1], options.weights))
+            .collect(),
+    };
+    quantised.check()?;
+    Ok(quantised)
+}
+
+/// The grid of the input and of each layer's output, over the calibration rows.
+fn activation_grids(
+    network: &Network,
+    rows: Rows<'_>,
+    calibration: Calibration,
+) -> Result<Vec<Grid>, QuantiseError> {
+    // All values are kept, for the percentile; so the number of rows is bounded by the widest layer.
+    let widest = network.layers.iter().map(|layer| layer.outputs).max();
+    let widest = widest.unwrap_or(1).max(network.inputs());
+    let used_max = (CALIBRATION_VALUES_MAX / widest).max(1);
+    let every = rows.len().div_ceil(used_max);
+    let mut values: Vec<Vec<f32>> = rows.iter().step_by(every).map(<[f32]>::to_vec).collect();
+
+    let mut grids = vec![grid("the input".into(), &values, calibration)?];
+    for (index, layer) in network.layers.iter().enumerate() {
+        for row in &mut values {
+            *row = layer.forward(row);
+        }
+        grids.push(grid(format!("layer {index}"), &values, calibration)?);
+    }
+    Ok(grids)
+}
+
+fn grid(place: String, rows: &[Vec<f32>], calibration: Calibration) -> Result<Grid, QuantiseError> {
+    let mut values: Vec<f32> = rows.iter().flatten().copied().collect();
+    values.sort_unstable_by(f32::total_cmp);
+    let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
+        return Ok(Grid::of(EMPTY_RANGE));
+    };
+    let range = |span: Span| QuantiseError::Range {
+        place,
+        low: span.low,
+        high: span.high,
+    };
+    // In total order everything that is not finite stands at the ends.
+    if !first.is_finite() || !last.is_finite() {
+        return Err(range(Span {
+            low: first,
+            high: last,
+        }));
+    }
+    let cut = match calibration {
+        Calibration::MinMax => 0,
+        Calibration::Percentile(share) => {
+            (f64::from(share) * (values.len() - 1) as f64).round() as usize
+        }
+    };
+    // Zero is always inside, as the specification wants it to be exact.
+    let span = Span {
+        low: values[cut].min(0.0),
+        high: values[values.len() - 1 - cut].max(0.0),
+    };
+    let grid = Grid::of(span);
+    if grid.scale.is_normal() {
+        Ok(grid)
+    } else if span.low == 0.0 && span.high == 0.0 {
+        Ok(Grid::of(EMPTY_RANGE))
+    } else {
+        Err(range(span))
+    }
+}
+
+impl Grid {
+    /// The grid whose ends are the ends of `span`, with 0.0 on a step.
+    fn of(span: Span) -> Self {
+        let scale = (span.high - span.low) / ACTIVATION_STEPS;
+        let least = f32::from(i8::MIN);
+        let zero_point = (least - span.low / scale).round();
+        Self {
+            scale,
+            zero_point: zero_point.clamp(least, f32::from(i8::MAX)) as i32,
+        }
+    }
+}
+
+fn quantise_layer(
+    layer: &Layer,
+    input: Grid,
+    output: Grid,
+    scaling: WeightScaling,
+) -> QuantisedLayer {
+    let rows = || layer.weights.chunks_exact(layer.inputs).zip(&layer.bias);
+    let needed: Vec<f32> = rows()
+        .map(|(weights, bias)| weight_scale(weights, *bias, input.scale))
+        .collect();
+    let weight_scales = match scaling {
+        WeightScaling::PerChannel => needed,
+        WeightScaling::PerTensor => vec![needed.iter().copied().fold(f32::MIN_POSITIVE, f32::max)],
+    };
+    let scale_of = |output: usize| weight_scales[output.min(weight_scales.len() - 1)];
+    let steps = |(index, (weights, _)): (usize, (&[f32], &f32))| -> Vec<i8> {
+        let scale = scale_of(index);
+        let step = |weight: &f32| (weight / scale).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS);
+        weights.iter().map(|weight| step(weight) as i8).collect()
+    };
+    let bias_steps = |(index, (_, bias)): (usize, (&[f32], &f32))| {
+        let scale = f64::from(input.scale) * f64::from(scale_of(index));
+        (f64::from(*bias) / scale).round() as i32
+    };
+    QuantisedLayer {
+        inputs: layer.inputs,
+        outputs: layer.outputs,
+        weights: rows().enumerate().flat_map(steps).collect(),
+        bias: rows().enumerate().map(bias_steps).collect(),
+        output_scale: output.scale,
+        output_zero_point: output.zero_point,
+        activation: layer.activation,
+        weight_scales,
+    }
+}
+
+/// The scale that fits the greatest weight into 127 steps and the bias into [`BIAS_STEPS_MAX`].
+fn weight_scale(weights: &[f32], bias: f32, input_scale: f32) -> f32 {
+    let greatest = weights.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
+    let for_weights = greatest / WEIGHT_STEPS;
+    let for_bias = f64::from(bias.abs()) / (f64::from(input_scale) * f64::from(BIAS_STEPS_MAX));
+    let scale = for_weights.max(for_bias as f32);
+    if scale.is_normal() {
+        scale
+    } else {
+        // The output does not depend on its inputs and has no bias: any scale does.
+        1.0 / WEIGHT_STEPS
+    }
+}
+
+#[cfg(test)]
+mod tests;
