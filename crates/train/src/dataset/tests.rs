@@ -149,7 +149,7 @@ fn cuts_at_clips_and_at_gaps() {
     assert_eq!(report.clip_column.as_deref(), Some("clip"));
     assert_eq!(recording.channels.len(), 1);
     assert_eq!(recording.segments().collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
-    let text = "time,a\n0,1\n1,2\n2,3\n3.4,4\n6,5\n7,6\n";
+    let text = "time,a\n0,1\n1,2\n2,3\n4.4,4\n7,5\n8,6\n";
     let (recording, report) = default_read(text);
     assert_eq!(
         (recording.segment_starts.as_slice(), report.gaps),
