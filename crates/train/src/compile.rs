@@ -339,7 +339,7 @@ fn dense_int8(network: &QuantisedNetwork) -> Vec<u8> {
         entries.push(DenseLayerEntry {
             inputs: number(layer.inputs),
             outputs: number(layer.outputs),
-            weights: append(&mut bytes, &layer.weights).offset,
+            weights: append(&mut bytes, &packed_weights(layer)).offset,
             bias: append(&mut bytes, &folded_bias(layer, zero_point)).offset,
             requantisation: append(&mut bytes, &requantisation(layer, scale)).offset,
             activation: activation_number(layer.activation),
@@ -361,6 +361,17 @@ fn dense_int8(network: &QuantisedNetwork) -> Vec<u8> {
     };
     write_layers(&mut bytes, &header, &entries);
     bytes
+}
+
+/// Puts the weights into the order in which the kernel reads them.
+fn packed_weights(layer: &QuantisedLayer) -> Vec<i8> {
+    let mut packed = vec![0; layer.weights.len()];
+    for (output, row) in layer.weights.chunks_exact(layer.inputs).enumerate() {
+        for (input, weight) in row.iter().enumerate() {
+            packed[format::weight_index(layer.inputs, layer.outputs, output, input)] = *weight;
+        }
+    }
+    packed
 }
 
 /// Σw(x - z) + b = Σwx + (b - zΣw): the kernel then multiplies int8 by int8.

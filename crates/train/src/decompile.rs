@@ -1,7 +1,9 @@
 //! The way back: from a detector file to the network that it was compiled from, for export.
 
 use stonechat_core::detector::format::Requantisation;
-use stonechat_core::detector::{Activation as CoreActivation, Detector, Engine, FloatLayer, Int8Layer};
+use stonechat_core::detector::{
+    Activation as CoreActivation, Detector, Engine, FloatLayer, Int8Layer,
+};
 
 use crate::network::{Activation, Layer, Network, QuantisedLayer, QuantisedNetwork};
 
@@ -30,7 +32,11 @@ pub fn decompile(detector: &Detector<'_>) -> Option<DetectorNetwork> {
                 layers.push(int8_layer(&layer, scale, zero_point));
                 (scale, zero_point) = (layer.entry.output_scale, layer.entry.output_zero_point);
             }
-            Some(DetectorNetwork::Int8(QuantisedNetwork { input_scale, input_zero_point, layers }))
+            Some(DetectorNetwork::Int8(QuantisedNetwork {
+                input_scale,
+                input_zero_point,
+                layers,
+            }))
         }
         _ => None,
     }
@@ -57,22 +63,28 @@ fn float_layer(layer: &FloatLayer<'_>) -> Layer {
 
 fn int8_layer(layer: &Int8Layer<'_>, input_scale: f32, input_zero_point: i32) -> QuantisedLayer {
     let entry = layer.entry;
-    let rows = layer.weights.chunks_exact(entry.inputs as usize);
-    let unfold = |(row, bias): (&[i8], &i32)| {
+    let rows: Vec<Vec<i8>> = (0..entry.outputs as usize)
+        .map(|output| layer.row(output).collect())
+        .collect();
+    let unfold = |(row, bias): (&Vec<i8>, &i32)| {
         let sum: i32 = row.iter().map(|weight| i32::from(*weight)).sum();
         bias.wrapping_add(sum.wrapping_mul(input_zero_point))
     };
     let output_scale = entry.output_scale;
     let weight_scale = |factor: &Requantisation| weight_scale(*factor, input_scale, output_scale);
     let mut weight_scales: Vec<f32> = layer.requantisation.iter().map(weight_scale).collect();
-    if layer.requantisation.windows(2).all(|pair| pair[0] == pair[1]) {
+    if layer
+        .requantisation
+        .windows(2)
+        .all(|pair| pair[0] == pair[1])
+    {
         weight_scales.truncate(1);
     }
     QuantisedLayer {
         inputs: entry.inputs as usize,
         outputs: entry.outputs as usize,
-        weights: layer.weights.to_vec(),
-        bias: rows.zip(layer.bias).map(unfold).collect(),
+        weights: rows.concat(),
+        bias: rows.iter().zip(layer.bias).map(unfold).collect(),
         weight_scales,
         output_scale,
         output_zero_point: entry.output_zero_point,

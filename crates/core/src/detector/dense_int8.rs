@@ -2,7 +2,7 @@
 //! rounding of TensorFlow Lite Micro (gemmlowp: round to nearest twice).
 
 use super::dense::{Activation, Layers};
-use super::format::{DenseLayerEntry, Requantisation};
+use super::format::{DenseLayerEntry, OUTPUT_GROUP, Requantisation, weight_index};
 use super::{LoadError, array};
 
 /// Dense layers in int8.
@@ -16,12 +16,25 @@ pub struct DenseInt8<'d> {
 pub struct Int8Layer<'d> {
     /// Widths, activation, zero point and bounds.
     pub entry: &'d DenseLayerEntry,
-    /// `[outputs][inputs]`.
+    /// In the order of [`weight_index`].
     pub weights: &'d [i8],
     /// `[outputs]`, with the input's zero point folded in.
     pub bias: &'d [i32],
     /// `[outputs]`.
     pub requantisation: &'d [Requantisation],
+}
+
+impl<'d> Int8Layer<'d> {
+    /// Returns the weights of one output, in the order of the inputs.
+    pub fn row(&self, output: usize) -> impl Iterator<Item = i8> + use<'d> {
+        let Self { entry, weights, .. } = *self;
+        let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
+        (0..inputs).filter_map(move |input| {
+            weights
+                .get(weight_index(inputs, outputs, output, input))
+                .copied()
+        })
+    }
 }
 
 fn int8_layer<'d>(model: &'d [u8], entry: &'d DenseLayerEntry) -> Result<Int8Layer<'d>, LoadError> {
@@ -157,50 +170,91 @@ fn quantise(inputs: &[f32], scale: f32, zero_point: i32, outputs: &mut [i8]) {
     }
 }
 
+/// Computes eight outputs at once where there are as many: an input is then loaded once for all of
+/// them, while their sums stay in registers.
 fn layer(from: &[i8], numbers: &Int8Layer<'_>, to: &mut [i8]) {
     let entry = numbers.entry;
-    let rows = numbers.weights.chunks_exact(from.len());
-    let scales = numbers.bias.iter().zip(numbers.requantisation);
-    for ((row, (bias, factor)), output) in rows.zip(scales).zip(to) {
+    let (bias, last_bias) = numbers.bias.as_chunks();
+    let (factors, last_factors) = numbers.requantisation.as_chunks::<OUTPUT_GROUP>();
+    let (outputs, last_outputs) = to[..entry.outputs as usize].as_chunks_mut::<OUTPUT_GROUP>();
+    let mut weights = numbers.weights;
+    for ((bias, factors), outputs) in bias.iter().zip(factors).zip(outputs) {
+        // Checked when the detector was loaded.
+        let Some((group, rest)) = weights.split_at_checked(OUTPUT_GROUP * from.len()) else {
+            return;
+        };
+        weights = rest;
+        let sums = group_sums(from, group.as_chunks().0, bias);
+        for index in 0..OUTPUT_GROUP {
+            outputs[index] = requantise(sums[index], factors[index], entry);
+        }
+    }
+    let rows = weights.chunks_exact(from.len()).zip(last_bias);
+    let outputs = last_factors.iter().zip(last_outputs);
+    for ((row, bias), (factor, output)) in rows.zip(outputs) {
         let mut sum = *bias;
         for (weight, input) in row.iter().zip(from) {
             sum = sum.wrapping_add(i32::from(*weight) * i32::from(*input));
         }
-        let scaled = multiply_by_quantised_multiplier(sum, *factor);
-        let shifted = scaled.wrapping_add(entry.output_zero_point);
-        *output = shifted.clamp(entry.output_minimum, entry.output_maximum) as i8;
+        *output = requantise(sum, *factor, entry);
     }
+}
+
+/// `weights` is `[inputs][8]`. Unrolling over inputs, too, would take more registers than RV32 has.
+#[inline(always)]
+fn group_sums(
+    from: &[i8],
+    weights: &[[i8; OUTPUT_GROUP]],
+    bias: &[i32; OUTPUT_GROUP],
+) -> [i32; OUTPUT_GROUP] {
+    let mut sums = *bias;
+    for (input, weights) in from.iter().zip(weights) {
+        for (sum, weight) in sums.iter_mut().zip(weights) {
+            *sum = sum.wrapping_add(i32::from(*weight) * i32::from(*input));
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn requantise(sum: i32, factor: Requantisation, entry: &DenseLayerEntry) -> i8 {
+    let scaled = multiply_by_quantised_multiplier(sum, factor);
+    let shifted = scaled.wrapping_add(entry.output_zero_point);
+    // Not `clamp`, which would check the order of the bounds each time.
+    shifted.max(entry.output_minimum).min(entry.output_maximum) as i8
 }
 
 /// Multiplies by `multiplier * 2^(shift - 31)`, rounding as TensorFlow Lite Micro does:
 /// gemmlowp's saturating rounding doubling high multiplication, then a rounding shift.
+///
+/// Needs a multiplier that is not negative and a shift from -31 to 30, which the loader checks.
+#[inline(always)]
 #[must_use]
 pub fn multiply_by_quantised_multiplier(x: i32, factor: Requantisation) -> i32 {
-    let left = factor.shift.max(0) as u32;
-    let right = (-factor.shift).max(0) as u32;
-    rounding_shift_right(
-        doubling_high_multiply(x.wrapping_shl(left), factor.multiplier),
-        right,
-    )
-}
-
-fn doubling_high_multiply(a: i32, b: i32) -> i32 {
-    if a == i32::MIN && b == i32::MIN {
-        return i32::MAX;
+    if factor.shift >= 0 {
+        return multiply_and_shift_left(x, factor);
     }
-    let product = i64::from(a) * i64::from(b);
-    let nudge = if product >= 0 {
-        1_i64 << 30
-    } else {
-        1 - (1_i64 << 30)
-    };
-    // The division rounds towards zero, as in the specification; a shift would round down.
-    ((product + nudge) / (1_i64 << 31)) as i32
+    let high = doubling_high_multiply(x, factor.multiplier);
+    // To the nearest with ties away from zero: one less for a negative number, then half of it
+    // rounded up. Nothing overflows, as |high| is below 2^31 - 1.
+    let less = high - i32::from(high < 0);
+    ((less >> (!factor.shift & 31)) + 1) >> 1
 }
 
-fn rounding_shift_right(x: i32, exponent: u32) -> i32 {
-    let mask = ((1_i64 << exponent) - 1) as i32;
-    let remainder = x & mask;
-    let threshold = (mask >> 1) + i32::from(x < 0);
-    x.wrapping_shr(exponent) + i32::from(remainder > threshold)
+/// Factors of one half and more are rare, so that they may take a call.
+#[cold]
+#[inline(never)]
+fn multiply_and_shift_left(x: i32, factor: Requantisation) -> i32 {
+    doubling_high_multiply(x.wrapping_shl(factor.shift as u32), factor.multiplier)
 }
+
+/// gemmlowp adds to `a * b` the nudge 2^30 (for a negative product 1 - 2^30) and divides by 2^31
+/// towards zero. With `b` not negative both come to the floor of `(a * b + 2^30) / 2^31`.
+#[inline(always)]
+fn doubling_high_multiply(a: i32, b: i32) -> i32 {
+    let product = i64::from(a) * i64::from(b.cast_unsigned() << 1);
+    ((product >> 32) as i32).wrapping_add((product as u32 >> 31) as i32)
+}
+
+#[cfg(test)]
+mod tests;

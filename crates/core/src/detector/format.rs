@@ -193,7 +193,7 @@ pub struct DenseLayerEntry {
     pub inputs: u32,
     /// 4: numbers out.
     pub outputs: u32,
-    /// 8: `[outputs][inputs]` of `f32` or `i8`.
+    /// 8: `[outputs][inputs]` of `f32`, or `i8` in the order of [`weight_index`].
     pub weights: u32,
     /// 12: `[outputs]` of `f32`; of `i32` with the input's zero point folded in.
     pub bias: u32,
@@ -221,6 +221,21 @@ pub struct Requantisation {
     pub multiplier: i32,
     /// 4: -31 to 30; positive shifts left.
     pub shift: i32,
+}
+
+/// So many outputs of an int8 layer are computed together.
+pub const OUTPUT_GROUP: usize = 8;
+
+/// Returns where the int8 weight from an input to an output stands among a layer's weights: eight
+/// outputs at a time as `[inputs][8]`, then the outputs that are left as `[inputs]` each.
+#[must_use]
+pub const fn weight_index(inputs: usize, outputs: usize, output: usize, input: usize) -> usize {
+    let group = output / OUTPUT_GROUP;
+    if group < outputs / OUTPUT_GROUP {
+        (group * inputs + input) * OUTPUT_GROUP + output % OUTPUT_GROUP
+    } else {
+        output * inputs + input
+    }
 }
 
 /// Computes the checksum of a file.
