@@ -79,7 +79,7 @@ export function scoreText(value: number | null | undefined): string {
 export function ratio(score: number | null, threshold: number | null): string | null {
   if (score === null || threshold === null || threshold <= 0) return null;
   const value = score / threshold;
-  return `${value >= 100 ? count.format(Math.round(value)) : value.toFixed(value < 1 ? 2 : 1)} ×`;
+  return `${value >= 10 ? count.format(Math.round(value)) : value.toFixed(value < 1 ? 2 : 1)} ×`;
 }
 
 export function duration(ms: number): string {

@@ -84,22 +84,23 @@ export async function pointsOf(chart) {
   return Number(await chart.getAttribute('data-points'));
 }
 
-/**
- * How many different colours the canvas of a chart holds, and which part of its pixels carries a strong
- * one: lines do, an empty grid does not.
- */
+/** For each line of a chart, by the name in its key: how many pixels of the canvas have that line's colour. */
 export function inkOf(chart) {
-  return chart.locator('canvas').evaluate((canvas) => {
+  return chart.evaluate((plot) => {
+    const canvas = plot.querySelector('canvas');
     const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-    const colours = new Set();
-    let strong = 0;
-    for (let i = 0; i < data.length; i += 4) {
-      if (data[i + 3] === 0) continue;
-      colours.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
-      const spread = Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]);
-      if (data[i + 3] > 200 && spread > 60) strong += 1;
-    }
-    return { colours: colours.size, strong };
+    const keys = [...plot.closest('figure').querySelectorAll('.readout .item')];
+    return Object.fromEntries(
+      keys.map((key) => {
+        const wanted = getComputedStyle(key.querySelector('svg')).stroke.match(/\d+/g).map(Number);
+        let pixels = 0;
+        for (let i = 0; i < data.length; i += 4) {
+          const far = wanted.some((part, c) => Math.abs(data[i + c] - part) > 12);
+          if (data[i + 3] > 200 && !far) pixels += 1;
+        }
+        return [key.querySelector('.label').textContent, pixels];
+      }),
+    );
   });
 }
 

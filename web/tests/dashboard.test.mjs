@@ -95,9 +95,11 @@ test("the device page draws signal, reconstruction, score and threshold, and sho
   await page.getByTestId('live-toggle').click();
   await until('live charts', async () => (await page.getByTestId('live-toggle').getAttribute('data-live')) === 'true');
   for (const chart of await chartsWithData(page)) {
-    const { colours, strong } = await inkOf(chart);
-    assert.ok(colours > 20, `a chart's canvas holds only ${colours} colours`);
-    assert.ok(strong > 200, `a chart's canvas holds only ${strong} strongly coloured pixels`);
+    const ink = await inkOf(chart);
+    assert.ok(Object.keys(ink).length > 0);
+    for (const [line, pixels] of Object.entries(ink)) {
+      assert.ok(pixels > 20, `the ${line} has only ${pixels} pixels in a chart`);
+    }
   }
   const { channels } = await api(`/devices/${alarm.device}`);
   const names = channels.map(({ name }) => name);

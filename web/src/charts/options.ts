@@ -1,7 +1,7 @@
 /** How a chart over time is drawn with uPlot. */
 
 import uPlot from 'uplot';
-import { axisTimes, quantity } from '../format';
+import { axisTimes } from '../format';
 import type { ColourName, Colours } from './colours';
 import type { Interval, Track } from './track';
 
@@ -22,7 +22,8 @@ export interface ChartState {
   /** Numbers of rejected samples. */
   faults: Track | null;
   marker: number | null;
-  logarithmic: boolean;
+  /** From this value on the scale is compressed; null for an even scale. */
+  bend: number | null;
   fromZero: boolean;
 }
 
@@ -43,6 +44,8 @@ const TIME_STEPS = [
 ];
 /** Drags shorter than this many pixels are clicks. */
 const DRAG_SHORTEST = 6;
+/** Least distance of two ticks of a bent scale, in pixels. */
+const BENT_TICK_SPACE = 26;
 /** A line with fewer points than this shows each of them. */
 const DOTTED_BELOW = 45;
 
@@ -56,12 +59,8 @@ export function nearestDefined(values: ArrayLike<number | null | undefined>, ind
 }
 
 function valueRange(state: ChartState, min: number | null, max: number | null): [number, number] {
-  if (min === null || max === null) return state.logarithmic ? [0.01, 1] : [0, 1];
-  if (state.logarithmic) {
-    const low = Math.max(min, 1e-6);
-    return [low / 1.5, Math.max(max, low) * 1.5];
-  }
-  if (state.fromZero) return [Math.min(0, min), max <= 0 ? 1 : max * 1.12];
+  if (min === null || max === null) return [0, 1];
+  if (state.fromZero) return [Math.min(0, min), max <= 0 ? 1 : max * (state.bend === null ? 1.12 : 1.4)];
   const span = max - min || Math.abs(max) * 0.1 || 1;
   return [min - span * 0.12, max + span * 0.12];
 }
@@ -121,15 +120,24 @@ function drawMarker(u: uPlot, state: ChartState): void {
   ctx.restore();
 }
 
-function logTicks(u: uPlot, min: number, max: number): number[] {
-  const ticks: number[] = [];
-  for (let power = Math.floor(Math.log10(min)); power <= Math.ceil(Math.log10(max)); power++) {
-    for (const factor of max / min > 30 ? [1] : [1, 2, 5]) {
-      const tick = factor * 10 ** power;
-      if (tick >= min && tick <= max) ticks.push(tick);
+/** Where a value stands on a bent scale: in proportion below the bend, by its logarithm above. */
+function bentHeight(value: number, bend: number): number {
+  return Math.asinh(value / bend);
+}
+
+/** Round values on a bent scale, as many as have room. */
+function bentTicks(u: uPlot, bend: number, min: number, max: number): number[] {
+  const pixels = u.bbox ? u.bbox.height / devicePixelRatio : 150;
+  const span = bentHeight(max, bend) - bentHeight(min, bend);
+  const ticks = min <= 0 ? [0] : [];
+  for (let power = Math.floor(Math.log10(bend)) - 1; 10 ** power <= max; power++) {
+    for (const tick of [1, 2, 5].map((factor) => factor * 10 ** power)) {
+      const last = ticks[ticks.length - 1];
+      const room = last === undefined ? Infinity : ((bentHeight(tick, bend) - bentHeight(last, bend)) / span) * pixels;
+      if (tick >= min && tick <= max && room >= BENT_TICK_SPACE) ticks.push(tick);
     }
   }
-  return ticks.length > 0 ? ticks : [u.scales.y?.min ?? min];
+  return ticks.length > 0 ? ticks : [min];
 }
 
 function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
@@ -161,7 +169,8 @@ function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
       gap: 6,
       size: (_u, values) => 14 + 7 * Math.max(4, ...(values ?? []).map((text) => text.length)),
       splits: (u, axis, min, max, step, space) => {
-        if (state().logarithmic) return logTicks(u, min, max);
+        const { bend } = state();
+        if (bend !== null) return bentTicks(u, bend, min, max);
         const first = Math.ceil(min / step) * step;
         const count = Math.floor((max - first) / step + 1e-9);
         void axis, space;
@@ -176,7 +185,7 @@ function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
 function axisValues(splits: number[]): string[] {
   const step = splits.length > 1 ? Math.abs(splits[1]! - splits[0]!) : 1;
   const even = splits.every((tick, i) => i === 0 || Math.abs(tick - splits[i - 1]! - step) < step * 1e-6);
-  if (!even || step >= 1e6 || step < 1e-5) return splits.map((tick) => quantity(tick).replace(/\.?0+$/, ''));
+  if (!even || step >= 1e6 || step < 1e-5) return splits.map((tick) => String(Number(tick.toPrecision(3))).replace('-', '−'));
   let decimals = 0;
   while (decimals < 6 && Math.abs(step * 10 ** decimals - Math.round(step * 10 ** decimals)) > 1e-6) decimals += 1;
   return splits.map((tick) => tick.toFixed(decimals).replace('-', '−'));
@@ -205,7 +214,8 @@ export function chartOptions(
     scales: {
       x: { time: true, auto: false, range: () => state().window },
       y: {
-        distr: state().logarithmic ? 3 : 1,
+        distr: state().bend === null ? 1 : 4,
+        asinh: state().bend ?? 1,
         range: (_u, min, max) => valueRange(state(), min, max),
       },
     },
