@@ -5,20 +5,20 @@
 //! [`threshold`], [`compile`]), [`replay`] runs the detector over recordings through the core,
 //! [`evaluate`] and [`plot`] say how good it is, and [`export`] hands the network to other tools.
 
-pub mod dataset;
-pub mod synth;
-pub mod recipe;
-pub mod train;
-pub mod network;
-pub mod rows;
-pub mod fit;
-pub mod quantise;
-pub mod threshold;
 pub mod compile;
+pub mod dataset;
 pub mod decompile;
-pub mod replay;
 pub mod evaluate;
-pub mod plot;
 pub mod export;
-pub mod random;
+pub mod fit;
 pub mod limits;
+pub mod network;
+pub mod plot;
+pub mod quantise;
+pub mod random;
+pub mod recipe;
+pub mod replay;
+pub mod rows;
+pub mod synth;
+pub mod threshold;
+pub mod train;
