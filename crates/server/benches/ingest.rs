@@ -1,0 +1,253 @@
+//! How fast messages are taken in: acknowledged only when they are on disk.
+//!
+//! `cargo bench -p stonechat-server --bench ingest -- --json` prints one JSON object a line.
+//! The load comes from a second process, by a hand-made MQTT 3.1.1 client with up to 16 messages
+//! in flight for each device. Beside it runs mosquitto, if it is installed, under the same load:
+//! it acknowledges from memory and stores nothing.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its results"
+)]
+
+mod load;
+
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use stonechat_core::wire::uplink::MessageId;
+use stonechat_server::store::{Message, Reading, SqliteStore, Store};
+use stonechat_server::{DeviceId, Server, Settings};
+
+use crate::load::{Load, Summary};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const DEVICES: usize = 50;
+/// Offered load at which the acknowledgement is timed.
+const OFFERED_PER_S: u32 = 10_000;
+const SPAN: Duration = Duration::from_secs(5);
+const STORE_MESSAGES: u32 = 60_000;
+const STORE_READINGS: usize = 32;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == load::FLAG) {
+        return load::run(&arguments[1..]);
+    }
+    let value_of = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        arguments.get(at + 1)?.parse::<u32>().ok()
+    };
+    let devices = value_of("--devices").map_or(DEVICES, |devices| devices as usize);
+    let offered = value_of("--offered").unwrap_or(OFFERED_PER_S);
+    let runtime = tokio::runtime::Runtime::new()?;
+    let peer_open = peer(devices, 0)?;
+    let (full, stored) = runtime.block_on(server(devices, 0))?;
+    assert!(
+        stored >= full.acknowledged,
+        "acknowledged {} but stored {stored}",
+        full.acknowledged
+    );
+    print(
+        "ingest.stored_per_s",
+        full.per_s,
+        "messages/s",
+        peer_open.as_ref().map(|p| p.per_s),
+    );
+    print(
+        "ingest.full_load_ack_p99_ms",
+        full.p99_ms,
+        "ms",
+        peer_open.as_ref().map(|p| p.p99_ms),
+    );
+    let peer_paced = peer(devices, offered)?;
+    let (paced, stored) = runtime.block_on(server(devices, offered))?;
+    assert!(
+        stored >= paced.acknowledged,
+        "acknowledged {} but stored {stored}",
+        paced.acknowledged
+    );
+    print(
+        "ingest.offered_per_s",
+        f64::from(offered),
+        "messages/s",
+        None,
+    );
+    print("ingest.paced_per_s", paced.per_s, "messages/s", None);
+    print(
+        "ingest.ack_p50_ms",
+        paced.p50_ms,
+        "ms",
+        peer_paced.as_ref().map(|p| p.p50_ms),
+    );
+    print(
+        "ingest.ack_p99_ms",
+        paced.p99_ms,
+        "ms",
+        peer_paced.as_ref().map(|p| p.p99_ms),
+    );
+    print(
+        "store.rows_per_s",
+        runtime.block_on(rows_per_s())?,
+        "readings/s",
+        None,
+    );
+    Ok(())
+}
+
+fn print(name: &str, value: f64, unit: &str, peer_value: Option<f64>) {
+    let mut line = json!({ "name": name, "value": value, "unit": unit });
+    if let Some(peer_value) = peer_value {
+        line["peer"] = json!("mosquitto (in memory, stores nothing)");
+        line["peer_value"] = json!(peer_value);
+        line["ratio"] = json!(value / peer_value);
+    }
+    println!("{line}");
+}
+
+/// Loads a server of our own; returns what the load saw, and how many messages are stored.
+async fn server(devices: usize, per_s: u32) -> Outcome<(Summary, u64)> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let any: SocketAddr = "127.0.0.1:0".parse()?;
+    let settings = Settings {
+        data: folder.path().join("data"),
+        http: any,
+        mqtt: any,
+        ..Settings::default()
+    };
+    let server = Server::start(settings).await?;
+    let mut tokens = Vec::with_capacity(devices);
+    for device in 0..devices {
+        let id = DeviceId::parse(&load::device_name(device))?;
+        tokens.push(server.registry().add(&id).await?.reveal().to_owned());
+    }
+    let load = Load {
+        broker: server.mqtt_addr,
+        devices,
+        per_s,
+        span: SPAN,
+    };
+    let token_file = folder.path().join("tokens");
+    std::fs::write(&token_file, tokens.join("\n"))?;
+    let summary = tokio::task::spawn_blocking(move || second_process(&load, &token_file)).await??;
+    let stored = server.store().totals().await?.messages;
+    server.shutdown().await;
+    Ok((summary, stored))
+}
+
+fn second_process(load: &Load, token_file: &Path) -> Outcome<Summary> {
+    let output = Command::new(std::env::current_exe()?)
+        .args(load.to_arguments(token_file))
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("the load generator failed: {}", output.status).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Loads mosquitto in the same way, if it is there.
+fn peer(devices: usize, per_s: u32) -> Outcome<Option<Summary>> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let config = folder.path().join("mosquitto.conf");
+    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n");
+    std::fs::write(&config, text)?;
+    let program = if Path::new("/usr/sbin/mosquitto").is_file() {
+        "/usr/sbin/mosquitto"
+    } else {
+        "mosquitto"
+    };
+    let spawned = Command::new(program)
+        .arg("-c")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(child) = spawned else {
+        eprintln!("mosquitto is not installed; running without a peer");
+        return Ok(None);
+    };
+    let _guard = Stop(child);
+    let broker = SocketAddr::from(([127, 0, 0, 1], port));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while TcpStream::connect(broker).is_err() {
+        if Instant::now() > deadline {
+            return Err("mosquitto does not listen".into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let token_file = folder.path().join("tokens");
+    std::fs::write(&token_file, vec!["none"; devices].join("\n"))?;
+    second_process(
+        &Load {
+            broker,
+            devices,
+            per_s,
+            span: SPAN,
+        },
+        &token_file,
+    )
+    .map(Some)
+}
+
+struct Stop(Child);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Appends directly to the store, from as many tasks as there are devices.
+async fn rows_per_s() -> Outcome<f64> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let store = Arc::new(SqliteStore::open(folder.path(), None)?);
+    let channels: Vec<Arc<str>> = (0..4).map(|i| Arc::from(format!("channel{i}"))).collect();
+    let unit: Arc<str> = Arc::from("Cel");
+    let started = Instant::now();
+    let mut tasks = Vec::new();
+    for device in 0..DEVICES {
+        let id = DeviceId::parse(&load::device_name(device))?;
+        let token = stonechat_server::Token::draw()?;
+        store.put_device(id.clone(), token.hash(), false).await?;
+        let (store, channels, unit) = (store.clone(), channels.clone(), unit.clone());
+        tasks.push(tokio::spawn(async move {
+            for sequence in 0..STORE_MESSAGES / DEVICES as u32 {
+                let received_ms = 1_800_000_000_000 + i64::from(sequence) * 800;
+                let readings = (0..STORE_READINGS).map(|i| Reading {
+                    channel: channels[i % channels.len()].clone(),
+                    unit: unit.clone(),
+                    time_ms: received_ms + (i / channels.len()) as i64 * 100,
+                    value: f64::from((f64::from(sequence) * 0.1 + i as f64).sin() as f32),
+                });
+                let message = Message {
+                    device: id.clone(),
+                    id: MessageId {
+                        session: 1,
+                        sequence,
+                    },
+                    received_ms,
+                    readings: readings.collect(),
+                    detector: None,
+                };
+                store.append(message).await?;
+            }
+            Ok::<(), stonechat_server::store::StoreError>(())
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    // What is left in the tail is compacted within the measured time, too.
+    store.close().await;
+    let rows = f64::from(STORE_MESSAGES) * STORE_READINGS as f64;
+    Ok(rows / started.elapsed().as_secs_f64())
+}
