@@ -392,9 +392,9 @@ pub fn write_csv(path: &Path, recording: &Recording) -> Result<(), DatasetError>
             let cell = format!("{}{unit}", channel.name);
             let is_plain = !cell.contains([',', '"', '\n', '\r']);
             if is_plain {
-                write!(out, ",{cell}")?
+                write!(out, ",{cell}")?;
             } else {
-                write!(out, ",\"{}\"", cell.replace('"', "\"\""))?
+                write!(out, ",\"{}\"", cell.replace('"', "\"\""))?;
             }
         }
         writeln!(
@@ -412,9 +412,9 @@ pub fn write_csv(path: &Path, recording: &Recording) -> Result<(), DatasetError>
                 write!(out, "{}", format_iso(recording.time_us[row]))?;
                 for value in recording.row(row) {
                     if value.is_nan() {
-                        write!(out, ",")?
+                        write!(out, ",")?;
                     } else {
-                        write!(out, ",{value}")?
+                        write!(out, ",{value}")?;
                     }
                 }
                 if let Some(labels) = &recording.labels {

@@ -44,8 +44,15 @@ impl ChannelInfo {
     pub fn wire_name(&self) -> String {
         let admitted =
             |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.' | '/' | '_');
-        let name: String = self
-            .name
+        // A unit in brackets at the end is not part of the name; `V(V) L1` keeps what tells it from `V(V) L2`.
+        let bare = [('[', ']'), ('(', ')')]
+            .into_iter()
+            .find_map(|(open, close)| {
+                let (name, _) = self.name.trim().strip_suffix(close)?.rsplit_once(open)?;
+                Some(name).filter(|name| !name.trim().is_empty())
+            });
+        let name: String = bare
+            .unwrap_or(&self.name)
             .trim()
             .chars()
             .map(|c| if admitted(c) { c } else { '_' })
@@ -325,7 +332,7 @@ impl Recording {
                 .min_by_key(|(_, time)| time.abs_diff(point));
             match nearest {
                 Some((row, time)) if time.abs_diff(point) <= period_us.unsigned_abs() => {
-                    labels[row] = true
+                    labels[row] = true;
                 }
                 _ => far += 1,
             }

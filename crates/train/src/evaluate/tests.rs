@@ -11,7 +11,7 @@ fn close(a: Option<f64>, b: f64) {
 fn finds_runs() {
     assert_eq!(runs(&[]), []);
     assert_eq!(runs(&[true, true, false, true]), [0..2, 3..4]);
-    assert_eq!(runs(&[false, true, false]), [1..2]);
+    assert_eq!(runs(&[false, true, false]), vec![1..2]);
 }
 
 #[test]
