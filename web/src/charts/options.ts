@@ -176,6 +176,8 @@ function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
         void axis, space;
         return Array.from({ length: count + 1 }, (_, i) => first + i * step);
       },
+      // uPlot's own filter for such scales drops labels; these ticks have room for theirs.
+      filter: (_u, splits) => splits,
       values: (_u, splits) => axisValues(splits),
     },
   ];
