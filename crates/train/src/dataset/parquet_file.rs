@@ -356,10 +356,10 @@ fn table(
             &mut columns,
             &mut report,
         )? {
-            let changes = |column: usize| {
-                cells[column].text(row) != cells[column].text(row.saturating_sub(1))
-            };
-            if columns.rows > 1 && layout.clip.is_some_and(changes) {
+            // Compared with the row taken before, as rows between may have been left out.
+            if let (Some(clip), Some(&before)) = (layout.clip, taken.last())
+                && cells[clip].text(row) != cells[clip].text(before)
+            {
                 columns.clip_starts.push(columns.rows - 1);
             }
             taken.push(row);

@@ -497,6 +497,133 @@ fn writes_csv_and_parquet_that_read_back_alike() {
     );
 }
 
+/// A file as other programs write it: optional columns with holes, integers, text, two row groups.
+fn write_foreign(path: &Path) {
+    use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
+    let schema = "message table {
+        optional int64 timestamp (TIMESTAMP(MILLIS, true));
+        optional double level;
+        required int32 count;
+        optional binary note (UTF8);
+        required int32 anomaly;
+        repeated int32 nested;
+    }";
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    let out = std::fs::File::create(path).unwrap();
+    let mut writer =
+        parquet::file::writer::SerializedFileWriter::new(out, schema.into(), Default::default())
+            .unwrap();
+    for group in 0..2 {
+        let mut rows = writer.next_row_group().unwrap();
+        let times: Vec<i64> = (0..3)
+            .map(|row| 1_577_836_800_000 + (group * 3 + row) * 500)
+            .collect();
+        let mut column = rows.next_column().unwrap().unwrap();
+        column
+            .typed::<Int64Type>()
+            .write_batch(&times, Some(&[1, 1, 1]), None)
+            .unwrap();
+        column.close().unwrap();
+        let mut column = rows.next_column().unwrap().unwrap();
+        column
+            .typed::<DoubleType>()
+            .write_batch(&[1.5, 2.5], Some(&[1, 0, 1]), None)
+            .unwrap();
+        column.close().unwrap();
+        let mut column = rows.next_column().unwrap().unwrap();
+        column
+            .typed::<Int32Type>()
+            .write_batch(&[1, 2, 3], None, None)
+            .unwrap();
+        column.close().unwrap();
+        let mut column = rows.next_column().unwrap().unwrap();
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&[ByteArray::from("x")], Some(&[0, 1, 0]), None)
+            .unwrap();
+        column.close().unwrap();
+        let mut column = rows.next_column().unwrap().unwrap();
+        column
+            .typed::<Int32Type>()
+            .write_batch(&[0, 0, i32::from(group == 1)], None, None)
+            .unwrap();
+        column.close().unwrap();
+        let mut column = rows.next_column().unwrap().unwrap();
+        column
+            .typed::<Int32Type>()
+            .write_batch(&[7], Some(&[0, 1, 0]), Some(&[0, 0, 0]))
+            .unwrap();
+        column.close().unwrap();
+        rows.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn reads_parquet_of_other_programs() {
+    let file = Scratch::new("foreign.parquet");
+    write_foreign(&file.0);
+    let (recording, report) = read(&file.0, &ReadOptions::default()).unwrap();
+    let names: Vec<&str> = recording
+        .channels
+        .iter()
+        .map(|channel| channel.name.as_str())
+        .collect();
+    assert_eq!(names, ["level", "count"]);
+    assert_eq!(
+        (recording.rate_hz, recording.time_us[0]),
+        (2.0, read_any("2020-01-01").unwrap())
+    );
+    assert_eq!(
+        recording.labels,
+        Some(vec![false, false, false, false, false, true])
+    );
+    assert_eq!(report.missing_cells, [2, 0]);
+    assert_eq!(
+        (report.skipped_columns.len(), recording.row(2)),
+        (2, &[2.5, 3.0][..])
+    );
+    let options = ReadOptions {
+        channels: vec!["note".parse().unwrap()],
+        ..ReadOptions::default()
+    };
+    let message = read(&file.0, &options).unwrap_err().to_string();
+    assert!(
+        message.contains("row 2, column \"note\": expected a number, found \"x\""),
+        "{message}"
+    );
+    let options = ReadOptions {
+        channels: vec!["nested".parse().unwrap()],
+        ..ReadOptions::default()
+    };
+    assert!(matches!(
+        read(&file.0, &options),
+        Err(DatasetError::Text { .. })
+    ));
+}
+
+#[test]
+fn survives_parquet_with_flipped_bytes() {
+    let file = Scratch::new("flipped.parquet");
+    write_foreign(&file.0);
+    let good = std::fs::read(&file.0).unwrap();
+    let mut random = crate::random::Random::new(11);
+    for _ in 0..300 {
+        let mut bytes = good.clone();
+        let at = random.below(bytes.len() as u32) as usize;
+        bytes[at] ^= 1 << random.below(8);
+        std::fs::write(&file.0, &bytes).unwrap();
+        if let Ok((recording, _)) = read(&file.0, &ReadOptions::default()) {
+            assert_eq!(
+                recording.samples.len(),
+                recording.rows() * recording.channels.len()
+            );
+        }
+    }
+    std::fs::write(&file.0, &good[..good.len() / 2]).unwrap();
+    assert!(read(&file.0, &ReadOptions::default()).is_err());
+}
+
 #[test]
 fn refuses_parquet_that_is_none() {
     let file = Scratch::with("broken.parquet", "time,a\n1,2\n");

@@ -130,6 +130,28 @@ fn draws_data_with_holes_and_single_values() {
 }
 
 #[test]
+fn draws_extreme_scores() {
+    let no_threshold = f64::from(f32::MAX);
+    let time_us: Vec<i64> = (0..4).map(|row| row * 1_000_000).collect();
+    let labels = [false, true, false, true];
+    for scores in [
+        [1e-30, 1e30, 1.0, 2.0],
+        [0.0, 0.0, 0.0, no_threshold],
+        [-1e30, -1.0, 0.0, 1.0],
+        [f64::MIN_POSITIVE, f64::INFINITY, 1.0, f64::NAN],
+    ] {
+        for threshold in [1.0, no_threshold] {
+            let over_time = scores_over_time("t", &time_us, &scores, threshold, &[]).unwrap();
+            let histogram = score_histogram("t", &scores, &labels, threshold).unwrap();
+            assert!(
+                is_png(&over_time.png().unwrap()) && is_png(&histogram.png().unwrap()),
+                "{scores:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn refuses_what_cannot_be_drawn() {
     let channel = ChannelInfo::new("x", "");
     let is_empty =
