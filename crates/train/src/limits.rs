@@ -10,8 +10,8 @@ pub const FIT_ROWS_MAX: usize = 100_000_000;
 pub const FIT_BATCH_MAX: usize = 65_536;
 /// Greatest magnitude of a quantised bias, which leaves room for the sum of the products.
 pub const BIAS_STEPS_MAX: i32 = 1 << 30;
-/// Most values of one layer that calibration keeps to find their range.
-pub const CALIBRATION_VALUES_MAX: usize = 4_000_000;
+/// Most values of one layer that calibration keeps to find a percentile.
+pub const CALIBRATION_VALUES_MAX: usize = 1_000_000;
 /// Fewest normal scores that a quantile threshold rests on.
 pub const THRESHOLD_SCORES_MIN: usize = 20;
 /// Fewest scores above the initial quantile that a tail is fitted to.

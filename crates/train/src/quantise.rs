@@ -103,8 +103,7 @@ struct Grid {
 
 /// Quantises `network`, with the ranges of its activations over the calibration rows.
 ///
-/// Give rows like those the network will see: the training rows, or a part of them. Where there are
-/// many, evenly spread ones are used.
+/// Give rows like those the network will see: the training rows, or a part of them.
 ///
 /// # Errors
 /// When the network is malformed or has activations other than Linear and `ReLU`, or the rows do
@@ -145,59 +144,97 @@ fn activation_grids(
     rows: Rows<'_>,
     calibration: Calibration,
 ) -> Result<Vec<Grid>, QuantiseError> {
-    // All values are kept, for the percentile; so the number of rows is bounded by the widest layer.
     let widest = network.layers.iter().map(|layer| layer.outputs).max();
     let widest = widest.unwrap_or(1).max(network.inputs());
-    let used_max = (CALIBRATION_VALUES_MAX / widest).max(1);
-    let every = rows.len().div_ceil(used_max);
-    let mut values: Vec<Vec<f32>> = rows.iter().step_by(every).map(<[f32]>::to_vec).collect();
-
-    let mut grids = vec![grid("the input".into(), &values, calibration)?];
-    for (index, layer) in network.layers.iter().enumerate() {
-        for row in &mut values {
-            *row = layer.forward(row);
+    let kept_max = (CALIBRATION_VALUES_MAX / widest).max(1);
+    let every = match calibration {
+        Calibration::MinMax => usize::MAX,
+        Calibration::Percentile(_) => rows.len().div_ceil(kept_max),
+    };
+    let mut seen = vec![Seen::default(); network.layers.len() + 1];
+    for (index, row) in rows.iter().enumerate() {
+        let keep = index.is_multiple_of(every);
+        let mut values = row.to_vec();
+        seen[0].take(&values, keep);
+        for (layer, seen) in network.layers.iter().zip(&mut seen[1..]) {
+            values = layer.forward(&values);
+            seen.take(&values, keep);
         }
-        grids.push(grid(format!("layer {index}"), &values, calibration)?);
     }
-    Ok(grids)
+    let grids = seen.into_iter().enumerate();
+    grids
+        .map(|(index, seen)| seen.grid(index, calibration))
+        .collect()
 }
 
-fn grid(place: String, rows: &[Vec<f32>], calibration: Calibration) -> Result<Grid, QuantiseError> {
-    let mut values: Vec<f32> = rows.iter().flatten().copied().collect();
-    values.sort_unstable_by(f32::total_cmp);
-    let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
-        return Ok(Grid::of(EMPTY_RANGE));
-    };
-    let range = |span: Span| QuantiseError::Range {
-        place,
-        low: span.low,
-        high: span.high,
-    };
-    // In total order everything that is not finite stands at the ends.
-    if !first.is_finite() || !last.is_finite() {
-        return Err(range(Span {
-            low: first,
-            high: last,
-        }));
-    }
-    let cut = match calibration {
-        Calibration::MinMax => 0,
-        Calibration::Percentile(share) => {
-            (f64::from(share) * (values.len() - 1) as f64).round() as usize
+/// What the input or a layer's output was over the calibration rows.
+#[derive(Clone, Debug)]
+struct Seen {
+    low: f32,
+    high: f32,
+    /// Of evenly spread rows, for the percentile.
+    kept: Vec<f32>,
+}
+
+impl Default for Seen {
+    /// Zero is always inside, as the specification wants it to be exact.
+    fn default() -> Self {
+        Self {
+            low: 0.0,
+            high: 0.0,
+            kept: Vec::new(),
         }
-    };
-    // Zero is always inside, as the specification wants it to be exact.
-    let span = Span {
-        low: values[cut].min(0.0),
-        high: values[values.len() - 1 - cut].max(0.0),
-    };
-    let grid = Grid::of(span);
-    if grid.scale.is_normal() {
-        Ok(grid)
-    } else if span.low == 0.0 && span.high == 0.0 {
-        Ok(Grid::of(EMPTY_RANGE))
-    } else {
-        Err(range(span))
+    }
+}
+
+impl Seen {
+    fn take(&mut self, values: &[f32], keep: bool) {
+        for value in values {
+            self.low = self.low.min(*value);
+            // The minimum passes over what is not a number, so here it counts as infinite.
+            self.high = if value.is_nan() {
+                f32::INFINITY
+            } else {
+                self.high.max(*value)
+            };
+        }
+        if keep {
+            self.kept.extend_from_slice(values);
+        }
+    }
+
+    /// The grid of the input (`index` 0) or of layer `index - 1`.
+    fn grid(mut self, index: usize, calibration: Calibration) -> Result<Grid, QuantiseError> {
+        let mut span = Span {
+            low: self.low,
+            high: self.high,
+        };
+        let finite = span.low.is_finite() && span.high.is_finite();
+        if let Calibration::Percentile(share) = calibration
+            && finite
+            && !self.kept.is_empty()
+        {
+            let last = self.kept.len() - 1;
+            let cut = (f64::from(share) * last as f64).round() as usize;
+            let mut ranked = |rank| *self.kept.select_nth_unstable_by(rank, f32::total_cmp).1;
+            span.low = ranked(cut).min(0.0);
+            span.high = ranked(last - cut).max(0.0);
+        }
+        if finite && span.low == 0.0 && span.high == 0.0 {
+            return Ok(Grid::of(EMPTY_RANGE));
+        }
+        let grid = Grid::of(span);
+        if grid.scale.is_normal() {
+            return Ok(grid);
+        }
+        Err(QuantiseError::Range {
+            place: match index.checked_sub(1) {
+                None => "the input".into(),
+                Some(layer) => format!("layer {layer}"),
+            },
+            low: span.low,
+            high: span.high,
+        })
     }
 }
 

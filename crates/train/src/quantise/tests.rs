@@ -186,6 +186,18 @@ fn what_int8_cannot_hold_is_refused() {
         quantise(&network(3e38, Activation::Linear), rows, &options),
         Err(QuantiseError::Range { .. })
     ));
+    // Infinity times zero, seen in the first of three rows only, is not a number.
+    let overflow = Network {
+        layers: vec![
+            layer(1, 2, &[3e38, -3e38], &[0.0, 0.0], Activation::Linear),
+            layer(2, 1, &[1.0, 1.0], &[0.0], Activation::Linear),
+        ],
+    };
+    let rows_once = [2.0, 0.0, 0.1];
+    assert!(matches!(
+        quantise(&overflow, Rows::new(&rows_once, 1).unwrap(), &options),
+        Err(QuantiseError::Range { .. })
+    ));
     assert!(matches!(
         quantise(&network(1.0, Activation::Tanh), rows, &options),
         Err(QuantiseError::Network(NetworkError::Activation { .. }))
