@@ -168,12 +168,11 @@ function axes(unit: string, state: () => ChartState): uPlot.Axis[] {
       space: 30,
       gap: 6,
       size: (_u, values) => 14 + 7 * Math.max(4, ...(values ?? []).map((text) => text.length)),
-      splits: (u, axis, min, max, step, space) => {
+      splits: (u, _axis, min, max, step) => {
         const { bend } = state();
         if (bend !== null) return bentTicks(u, bend, min, max);
         const first = Math.ceil(min / step) * step;
         const count = Math.floor((max - first) / step + 1e-9);
-        void axis, space;
         return Array.from({ length: count + 1 }, (_, i) => first + i * step);
       },
       // uPlot's own filter for such scales drops labels; these ticks have room for theirs.
