@@ -143,3 +143,29 @@ impl ReadArgs {
         Ok(recording)
     }
 }
+
+/// Recordings whose windows are labelled normal or anomalous.
+#[derive(Debug, Args)]
+pub(crate) struct LabelledArgs {
+    /// Recordings with their labels; those without any are normal: FILE or FILE@80%..100%.
+    #[arg(required = true, value_name = "RECORDING")]
+    recordings: Vec<Source>,
+    /// Recordings that are anomalous throughout; may be repeated.
+    #[arg(long, value_name = "RECORDING")]
+    anomalous: Vec<Source>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+impl LabelledArgs {
+    /// Puts the recordings together, each with its labels.
+    pub(crate) fn recording(&self, output: &Output) -> anyhow::Result<Recording> {
+        let mut recording = self.read.read_all(&self.recordings, output)?;
+        for source in &self.anomalous {
+            let mut anomalous = self.read.read(source, output)?;
+            anomalous.label_all(true);
+            recording.append(&anomalous)?;
+        }
+        Ok(recording)
+    }
+}

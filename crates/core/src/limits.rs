@@ -6,6 +6,8 @@ pub const CHANNELS_MAX: usize = 16;
 pub const CHANNEL_NAME_LEN: usize = 24;
 /// The longest unit in bytes (SenML or UCUM spelling, such as `Cel` or `m/s2`).
 pub const UNIT_LEN: usize = 8;
+/// The longest name of a trace in bytes: a channel's, a slash and a feature's.
+pub const TRACE_NAME_LEN: usize = 48;
 /// The longest detector name in bytes.
 pub const DETECTOR_NAME_LEN: usize = 32;
 /// The longest window in samples.

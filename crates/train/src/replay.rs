@@ -7,6 +7,7 @@ use stonechat_core::pipeline::Pipeline;
 use thiserror::Error;
 
 use crate::dataset::Recording;
+use crate::evaluate::Scored;
 
 /// A detector and a recording do not fit together.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -66,6 +67,25 @@ pub struct Replay {
     pub faults: usize,
 }
 
+impl Replay {
+    /// Returns scores and verdicts as the evaluation takes them.
+    #[must_use]
+    pub fn scored(&self, threshold: f32) -> Scored {
+        let windows = || self.windows.iter();
+        Scored {
+            scores: windows().map(|window| f64::from(window.score)).collect(),
+            verdicts: windows().map(|window| window.verdict == Verdict::Anomaly).collect(),
+            threshold: Some(f64::from(threshold)),
+        }
+    }
+
+    /// Returns the last row of each window.
+    #[must_use]
+    pub fn last_rows(&self) -> Vec<usize> {
+        self.windows.iter().map(|window| window.row).collect()
+    }
+}
+
 /// Checks that a recording is what a detector expects.
 ///
 /// # Errors
@@ -105,17 +125,26 @@ pub fn replay(
 ) -> Result<Replay, ReplayError> {
     check(detector, recording)?;
     let mut memory = vec![0; detector.memory_words()];
-    let mut pipeline = Pipeline::new(detector, &mut memory).expect("the memory has the size asked for");
+    let mut pipeline =
+        Pipeline::new(detector, &mut memory).expect("the memory has the size asked for");
     let mut replay = Replay::default();
     let mut segments = recording.segment_starts.iter().copied().peekable();
-    for (row, sample) in recording.samples.chunks_exact(recording.channels.len()).enumerate() {
+    for (row, sample) in recording
+        .samples
+        .chunks_exact(recording.channels.len())
+        .enumerate()
+    {
         if segments.next_if_eq(&row).is_some() {
             pipeline.reset_window();
         }
         match pipeline.push(sample) {
             Ok(None) => {}
             Ok(Some(result)) => {
-                let window = ScoredWindow { row, score: result.score, verdict: result.verdict };
+                let window = ScoredWindow {
+                    row,
+                    score: result.score,
+                    verdict: result.verdict,
+                };
                 observe(&pipeline, &window);
                 replay.windows.push(window);
             }
@@ -129,7 +158,9 @@ pub fn replay(
 /// labels are normal throughout.
 #[must_use]
 pub fn window_labels(recording: &Recording, replay: &Replay, window_len: usize) -> Vec<bool> {
-    let Some(labels) = &recording.labels else { return vec![false; replay.windows.len()] };
+    let Some(labels) = &recording.labels else {
+        return vec![false; replay.windows.len()];
+    };
     let label = |window: &ScoredWindow| {
         let first = (window.row + 1).saturating_sub(window_len);
         labels[first..=window.row].contains(&true)

@@ -16,9 +16,7 @@ use crate::compile::{
 use crate::dataset::Recording;
 use crate::fit::{Architecture, Ending, FitError, Progress, fit_autoencoder};
 use crate::quantise::{QuantiseError, QuantiseOptions, quantise};
-use crate::recipe::{
-    DetectorKind, FeatureError, Precision, Recipe, parse_feature,
-};
+use crate::recipe::{DetectorKind, FeatureError, Precision, Recipe, parse_feature};
 use crate::replay::{Replay, ReplayError, replay, window_labels};
 use crate::rows::{Rows, RowsError};
 use crate::threshold::{Threshold, ThresholdError, threshold};
@@ -107,7 +105,9 @@ pub enum TrainError {
         names: String,
     },
     /// There are too many channels.
-    #[error("`{recording}` has {found} channels, a detector has at most {CHANNELS_MAX}: choose some with --channels")]
+    #[error(
+        "`{recording}` has {found} channels, a detector has at most {CHANNELS_MAX}: choose some with --channels"
+    )]
     TooManyChannels {
         /// The recording's name.
         recording: String,
@@ -169,7 +169,13 @@ pub fn train(
     let mut spec = outline(recording, recipe)?;
 
     let fit_table = feature_table(&spec, &fit_part)?;
-    enough(recording, recipe, "fitting", fit_table.rows.len() / spec.scaler.len(), FIT_WINDOWS_MIN)?;
+    enough(
+        recording,
+        recipe,
+        "fitting",
+        fit_table.rows.len() / spec.scaler.len(),
+        FIT_WINDOWS_MIN,
+    )?;
     spec.scaler = scaler(&fit_table.rows, spec.scaler.len());
     let scaled = scale(&fit_table.rows, &spec.scaler);
 
@@ -180,7 +186,13 @@ pub fn train(
     }
 
     let scores = calibration_scores(&spec, &calibration_part)?;
-    enough(recording, recipe, "the threshold", scores.len(), CALIBRATION_WINDOWS_MIN)?;
+    enough(
+        recording,
+        recipe,
+        "the threshold",
+        scores.len(),
+        CALIBRATION_WINDOWS_MIN,
+    )?;
     let threshold = threshold(&scores, recipe.threshold)?;
     spec.decision_rule = decision_rule(recipe, threshold.value as f32)?;
 
@@ -225,8 +237,11 @@ fn check(recording: &Recording, recipe: &Recipe) -> Result<Vec<String>, TrainErr
             legal: "1 sample to the length of the window",
         });
     }
-    let constant: Vec<String> =
-        recording.constant_channels().into_iter().map(|channel| channel.name.clone()).collect();
+    let constant: Vec<String> = recording
+        .constant_channels()
+        .into_iter()
+        .map(|channel| channel.name.clone())
+        .collect();
     if constant.len() == recording.channels.len() {
         return Err(TrainError::Constant {
             recording: recording.name.clone(),
@@ -261,12 +276,20 @@ fn enough(
 fn split(recording: &Recording, calibration_share: f32) -> (Recording, Recording) {
     let rows = recording.rows();
     let wanted = (rows as f64 * (1.0 - f64::from(calibration_share))) as usize;
-    let nearest_start = recording.segment_starts.iter().copied().filter(|start| *start > 0).min_by_key(
-        |start| start.abs_diff(wanted),
-    );
+    let nearest_start = recording
+        .segment_starts
+        .iter()
+        .copied()
+        .filter(|start| *start > 0)
+        .min_by_key(|start| start.abs_diff(wanted));
     let tolerance = rows / 20;
-    let cut = nearest_start.filter(|start| start.abs_diff(wanted) <= tolerance).unwrap_or(wanted);
-    (recording.slice_rows(0..cut), recording.slice_rows(cut..rows))
+    let cut = nearest_start
+        .filter(|start| start.abs_diff(wanted) <= tolerance)
+        .unwrap_or(wanted);
+    (
+        recording.slice_rows(0..cut),
+        recording.slice_rows(cut..rows),
+    )
 }
 
 /// Lays out everything but what is fitted: identity scaler, a model that reconstructs zero.
@@ -277,10 +300,18 @@ fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, Train
             features.push(parse_feature(text, channel as u16, recipe.window_len)?);
         }
     }
-    let vector_len = features.iter().filter_map(|f| f.output_len(recipe.window_len)).sum();
+    let vector_len = features
+        .iter()
+        .filter_map(|f| f.output_len(recipe.window_len))
+        .sum();
     let channels = recording.channels.iter().map(|channel| {
         let (minimum, maximum) = sensor_range(&channel.unit);
-        ChannelSpec { name: channel.wire_name(), unit: channel.unit.clone(), minimum, maximum }
+        ChannelSpec {
+            name: channel.wire_name(),
+            unit: channel.unit.clone(),
+            minimum,
+            maximum,
+        }
     });
     let channels: Vec<ChannelSpec> = channels.collect();
     Ok(DetectorSpec {
@@ -291,7 +322,13 @@ fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, Train
         traces: traces(&features, &channels, recipe),
         channels,
         features,
-        scaler: vec![ScalerEntry { offset: 0.0, gain: 1.0 }; vector_len],
+        scaler: vec![
+            ScalerEntry {
+                offset: 0.0,
+                gain: 1.0
+            };
+            vector_len
+        ],
         gains: Vec::new(),
         model: identity_z_score(vector_len, 0.0),
         score_rule: ScoreRule::from(recipe.score),
@@ -339,9 +376,20 @@ fn traces(features: &[Feature], channels: &[ChannelSpec], recipe: &Recipe) -> Ve
     for feature in features {
         let len = feature.output_len(recipe.window_len).unwrap_or(0);
         let channel = &channels[usize::from(feature.channel)];
-        let is_samples = matches!(feature.kind, FeatureKind::Samples | FeatureKind::CentredSamples);
-        let block = if is_samples { feature.parameter as usize } else { recipe.window_len };
-        let count = if is_samples { (recipe.stride / block).clamp(1, len) } else { 1 };
+        let is_samples = matches!(
+            feature.kind,
+            FeatureKind::Samples | FeatureKind::CentredSamples
+        );
+        let block = if is_samples {
+            feature.parameter as usize
+        } else {
+            recipe.window_len
+        };
+        let count = if is_samples {
+            (recipe.stride / block).clamp(1, len)
+        } else {
+            1
+        };
         let name = match feature.kind {
             FeatureKind::Samples => channel.name.clone(),
             kind => format!("{}/{}", channel.name, kind.name()),
@@ -351,7 +399,13 @@ fn traces(features: &[Feature], channels: &[ChannelSpec], recipe: &Recipe) -> Ve
             FeatureKind::Variance if !channel.unit.is_empty() => format!("({})2", channel.unit),
             _ => channel.unit.clone(),
         };
-        traces.push(TraceSpec { name, unit, first: first + len - count, count, step: block });
+        traces.push(TraceSpec {
+            name,
+            unit,
+            first: first + len - count,
+            count,
+            step: block,
+        });
         first += len;
     }
     traces.truncate(TRACES_MAX);
@@ -395,9 +449,16 @@ fn feature_table(spec: &DetectorSpec, recording: &Recording) -> Result<FeatureTa
     let vector_len = spec.scaler.len();
     let keep = normal_windows(&file.detector(), recording, &replay);
     let left_out = keep.iter().filter(|keep| !**keep).count();
-    let kept = vectors.chunks_exact(vector_len).zip(&keep).filter(|(_, keep)| **keep);
+    let kept = vectors
+        .chunks_exact(vector_len)
+        .zip(&keep)
+        .filter(|(_, keep)| **keep);
     let rows = kept.flat_map(|(row, _)| row.iter().copied()).collect();
-    Ok(FeatureTable { rows, faults: replay.faults, left_out })
+    Ok(FeatureTable {
+        rows,
+        faults: replay.faults,
+        left_out,
+    })
 }
 
 fn normal_windows(detector: &Detector<'_>, recording: &Recording, replay: &Replay) -> Vec<bool> {
@@ -419,20 +480,29 @@ fn scaler(rows: &[f32], width: usize) -> Vec<ScalerEntry> {
             *variance += (f64::from(*value) - *mean).powi(2) / count;
         }
     }
-    let largest = moments.iter().map(|(_, variance)| variance.sqrt() as f32).fold(0.0, f32::max);
+    let largest = moments
+        .iter()
+        .map(|(_, variance)| variance.sqrt() as f32)
+        .fold(0.0, f32::max);
     let entry = |(mean, variance): &(f64, f64)| {
         let mut deviation = (variance.sqrt() as f32).max(largest * DEVIATION_SHARE_MIN);
         if deviation == 0.0 {
             deviation = DEVIATION_OF_CONSTANT;
         }
-        ScalerEntry { offset: *mean as f32, gain: 1.0 / deviation }
+        ScalerEntry {
+            offset: *mean as f32,
+            gain: 1.0 / deviation,
+        }
     };
     moments.iter().map(entry).collect()
 }
 
 fn scale(rows: &[f32], scaler: &[ScalerEntry]) -> Vec<f32> {
     let entries = scaler.iter().cycle();
-    rows.iter().zip(entries).map(|(value, entry)| (value - entry.offset) * entry.gain).collect()
+    rows.iter()
+        .zip(entries)
+        .map(|(value, entry)| (value - entry.offset) * entry.gain)
+        .collect()
 }
 
 /// What is known of the fit.
@@ -457,9 +527,11 @@ fn fit_model(
     let fitted = fit_autoencoder(&architecture, rows, &recipe.fit, progress)?;
     spec.model = match recipe.precision {
         Precision::Float32 => Model::Dense(fitted.network),
-        Precision::Int8 => {
-            Model::DenseInt8(quantise(&fitted.network, rows, &QuantiseOptions::default())?)
-        }
+        Precision::Int8 => Model::DenseInt8(quantise(
+            &fitted.network,
+            rows,
+            &QuantiseOptions::default(),
+        )?),
     };
     Ok(FitOutcome {
         history: fitted.history,
@@ -496,7 +568,11 @@ fn residual_gains(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>
         rows.extend_from_slice(&residuals);
     })?;
     let keep = normal_windows(&file.detector(), recording, &replay);
-    for (row, _) in rows.chunks_exact(width).zip(&keep).filter(|(_, keep)| **keep) {
+    for (row, _) in rows
+        .chunks_exact(width)
+        .zip(&keep)
+        .filter(|(_, keep)| **keep)
+    {
         count += 1;
         for (square, residual) in squares.iter_mut().zip(row) {
             *square += f64::from(*residual).powi(2);
@@ -506,7 +582,10 @@ fn residual_gains(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>
     let largest = squares.iter().map(spread).fold(0.0, f32::max);
     // A residual that is always zero says nothing about how large a normal one may be.
     let least = (largest * RESIDUAL_SHARE_MIN).max(RESIDUAL_SPREAD_MIN);
-    Ok(squares.iter().map(|square| 1.0 / spread(square).max(least)).collect())
+    Ok(squares
+        .iter()
+        .map(|square| 1.0 / spread(square).max(least))
+        .collect())
 }
 
 /// A residual's spread is never taken smaller than this share of the largest one ...

@@ -3,52 +3,22 @@
 
 use std::ops::ControlFlow;
 
-use stonechat_core::decision::Verdict;
 use stonechat_core::detector::Detector;
 use stonechat_train::dataset::Recording;
-use stonechat_train::evaluate::{Report, Scored, Subject, Windows};
+use stonechat_train::evaluate::{Report, Subject, Windows};
 use stonechat_train::recipe::Recipe;
 use stonechat_train::replay::{replay, window_labels};
 use stonechat_train::synth::{FaultKind, FaultPlan, Options, temperature};
-use stonechat_train::threshold::ThresholdRule;
 use stonechat_train::train::train;
-
-const WINDOW: usize = 32;
-
-/// The deviation shows a stuck sensor, which the samples alone reconstruct well. Rooms of other seeds score up to
-/// twice as high as the training room, and a stuck sensor ten times: the margin lies between.
-fn recipe() -> Recipe {
-    Recipe {
-        window_len: WINDOW,
-        features: vec!["samples".to_owned(), "standard_deviation".to_owned()],
-        threshold: ThresholdRule::Quantile {
-            quantile: 1.0,
-            margin: 2.0,
-        },
-        ..Recipe::default()
-    }
-}
 
 fn evaluate(detector: &Detector<'_>, recording: &Recording, normal: &Recording) -> Report {
     let run = replay(detector, recording, |_, _| {}).unwrap();
-    let labels = window_labels(recording, &run, WINDOW);
-    let last_rows: Vec<usize> = run.windows.iter().map(|window| window.row).collect();
-    let scored = Scored {
-        scores: run
-            .windows
-            .iter()
-            .map(|window| f64::from(window.score))
-            .collect(),
-        verdicts: run
-            .windows
-            .iter()
-            .map(|window| window.verdict == Verdict::Anomaly)
-            .collect(),
-        threshold: None,
-    };
+    let labels = window_labels(recording, &run, detector.window_len());
+    let last_rows = run.last_rows();
+    let scored = run.scored(detector.decision_rule().threshold);
     let windows = Windows {
         last_rows: &last_rows,
-        len: WINDOW,
+        len: detector.window_len(),
     };
     let subject = Subject {
         recording,
@@ -66,7 +36,7 @@ fn every_typical_fault_is_found_without_a_false_alarm() {
         ..Options::default()
     })
     .unwrap();
-    let trained = train(&normal, &recipe(), |_| ControlFlow::Continue(())).unwrap();
+    let trained = train(&normal, &Recipe::synthetic_room(), |_| ControlFlow::Continue(())).unwrap();
     let detector = trained.file.detector();
     let kinds = FaultKind::TYPICAL.len();
     for seed in 2..8 {

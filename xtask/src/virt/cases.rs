@@ -15,10 +15,14 @@ use stonechat_core::pipeline::Pipeline;
 use stonechat_job::report::Total;
 
 /// The widths of the autoencoder that peers were measured with.
-const WIDTHS: [usize; 7] = [16, 32, 16, 8, 16, 32, 16];
+const DENSE_16: [usize; 7] = [16, 32, 16, 8, 16, 32, 16];
+/// The least network that peers were measured with.
+const DENSE_1: [usize; 3] = [1, 8, 1];
+/// The autoencoder of the MLPerf Tiny anomaly benchmark.
+const AD01: [usize; 11] = [640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640];
 /// What the imagined sensor can report.
 const RANGE: (f32, f32) = (-40.0, 125.0);
-/// Samples between two that the sensor cannot have measured; a prime, so that they fall
+/// Samples between two that the sensor cannot have measured, at least; a prime, so that they fall
 /// anywhere in a window.
 const FAULT_PERIOD: usize = 1_009;
 
@@ -77,10 +81,11 @@ pub(super) fn all(windows: u32) -> Result<Vec<Case>> {
 fn case(name: &'static str, windows: u32, channels: usize, mut design: Design) -> Result<Case> {
     let strides = windows as usize + 2;
     let len = strides * design.stride as usize;
+    let fault_period = FAULT_PERIOD.max(8 * design.window_len as usize + 1);
     // Each fault costs at most a window and a stride.
-    let faults = len / (FAULT_PERIOD - 2 * design.window_len as usize) + 1;
+    let faults = len / (fault_period - 2 * design.window_len as usize) + 1;
     let len = len + faults * 2 * design.window_len as usize;
-    let samples = recording(len, channels);
+    let samples = recording(len, channels, fault_period);
     design.threshold = typical_score(&design.file(), channels, &samples)?;
     Ok(Case {
         name,
@@ -92,7 +97,7 @@ fn case(name: &'static str, windows: u32, channels: usize, mut design: Design) -
 }
 
 /// A slow swing with noise and jumps, and now and then what no sensor can have measured.
-fn recording(len: usize, channels: usize) -> Vec<f32> {
+fn recording(len: usize, channels: usize, fault_period: usize) -> Vec<f32> {
     let mut random = Random(0x5EED_0001);
     let mut level = 20.0_f32;
     let mut samples = Vec::with_capacity(len * channels);
@@ -106,7 +111,7 @@ fn recording(len: usize, channels: usize) -> Vec<f32> {
             let swing = 8.0 * phase * (1.0 - phase);
             samples.push(level + swing + random.between(-0.6, 0.6));
         }
-        if index % FAULT_PERIOD == FAULT_PERIOD - 1 {
+        if index % fault_period == fault_period - 1 {
             let wrong = [
                 f32::NAN,
                 f32::INFINITY,
@@ -115,7 +120,7 @@ fn recording(len: usize, channels: usize) -> Vec<f32> {
                 RANGE.0 - 0.01,
             ];
             let at = samples.len() - 1 - index % channels;
-            samples[at] = wrong[index / FAULT_PERIOD % wrong.len()];
+            samples[at] = wrong[index / fault_period % wrong.len()];
         } else if index % 97 == 3 {
             // Signed zeros and a subnormal number are samples like any other.
             let at = samples.len() - 1;
@@ -208,16 +213,21 @@ fn moments_design() -> Design {
     }
 }
 
-/// Sixteen samples through an autoencoder.
-fn vector_design(engine: EngineKind) -> Design {
-    let vector_len = WIDTHS[0];
+/// The samples themselves through an autoencoder.
+fn vector_design(engine: EngineKind, widths: &[usize]) -> Design {
+    let vector_len = widths[0];
     Design {
         window_len: vector_len as u32,
-        stride: 4,
+        stride: vector_len.div_ceil(4) as u32,
         engine,
         channels: 1,
         features: vec![FeatureEntry {
-            kind: FeatureKind::CentredSamples as u16,
+            // A single sample, centred, would always be 0.
+            kind: if vector_len == 1 {
+                FeatureKind::Samples
+            } else {
+                FeatureKind::CentredSamples
+            } as u16,
             channel: 0,
             parameter: 1,
         }],
@@ -230,17 +240,17 @@ fn vector_design(engine: EngineKind) -> Design {
         ],
         gains: Vec::new(),
         model: match engine {
-            EngineKind::DenseInt8 => dense_int8(),
-            _ => dense_float(),
+            EngineKind::DenseInt8 => dense_int8(widths),
+            _ => dense_float(widths),
         },
         score_rule: ScoreRule::MeanSquared,
         threshold: 0.0,
     }
 }
 
-fn dense_float() -> Vec<u8> {
+fn dense_float(widths: &[usize]) -> Vec<u8> {
     let mut random = Random(0x5EED_0002);
-    layers(None, |inputs, outputs| {
+    layers(widths, None, |inputs, outputs| {
         let spread = (3.0 / inputs as f32).sqrt();
         let weights: Vec<f32> = (0..inputs * outputs)
             .map(|_| random.between(-spread, spread))
@@ -254,9 +264,9 @@ fn dense_float() -> Vec<u8> {
     })
 }
 
-fn dense_int8() -> Vec<u8> {
+fn dense_int8(widths: &[usize]) -> Vec<u8> {
     let mut random = Random(0x5EED_0003);
-    layers(Some((0.03, -3)), |inputs, outputs| {
+    layers(widths, Some((0.03, -3)), |inputs, outputs| {
         let weights: Vec<i8> = (0..inputs * outputs)
             .map(|_| random.between(-127.0, 127.9) as i8)
             .collect();
@@ -281,10 +291,11 @@ fn dense_int8() -> Vec<u8> {
 
 /// Lays out a network whose arrays (weights, bias, requantisation) come from `draw`.
 fn layers(
+    widths: &[usize],
     quantised: Option<(f32, i32)>,
     mut draw: impl FnMut(usize, usize) -> [Vec<u8>; 3],
 ) -> Vec<u8> {
-    let count = WIDTHS.len() - 1;
+    let count = widths.len() - 1;
     let (scale, zero_point) = quantised.unwrap_or_default();
     let header = DenseHeader {
         layer_count: count as u32,
@@ -297,7 +308,7 @@ fn layers(
     let mut entries = Vec::new();
     let mut arrays = Vec::new();
     let start = size_of::<DenseHeader>() + count * size_of::<DenseLayerEntry>();
-    for (index, width) in WIDTHS.windows(2).enumerate() {
+    for (index, width) in widths.windows(2).enumerate() {
         let last = index == count - 1;
         let offsets = draw(width[0], width[1]).map(|array| {
             let offset = (start + arrays.len()) as u32;
@@ -352,10 +363,10 @@ impl Design {
             engine: self.engine as u16,
             score_rule: self.score_rule as u16,
             threshold: self.threshold,
-            clear_level: 0.9 * self.threshold,
-            raise_count: 2,
-            raise_of: 3,
-            clear_count: 3,
+            clear_level: self.threshold,
+            raise_count: 3,
+            raise_of: 4,
+            clear_count: 2,
             reserved_decision: 0,
             channels: append(&mut file, &vec![channel; self.channels]),
             features: append(&mut file, &self.features),

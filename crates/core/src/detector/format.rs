@@ -7,13 +7,15 @@
 //! | `features` | [`FeatureEntry`] each | 8 |
 //! | `scaler` | [`ScalerEntry`] for each entry of the feature vector | 8 |
 //! | `gains` | `f32` for each entry of the feature vector, or none | 4 |
-//! | `traces` | [`TraceEntry`] each | 44 |
+//! | `traces` | [`TraceEntry`] each | 68 |
 //! | `model` | see the engines: [`ZScoreHeader`], [`DenseHeader`] | |
 //! | `provenance` | UTF-8 text (JSON), padded with zeros | |
 //!
 //! The checksum is CRC-32 (ISO-HDLC) over the whole file with the checksum's own four bytes left out.
 
 use bytemuck::{Pod, Zeroable};
+
+use crate::limits::{CHANNEL_NAME_LEN, DETECTOR_NAME_LEN, TRACE_NAME_LEN, UNIT_LEN};
 
 #[cfg(target_endian = "big")]
 compile_error!("the detector file is read in place and is little-endian");
@@ -54,7 +56,7 @@ pub struct Header {
     /// 20: zero.
     pub reserved: u32,
     /// 24: the name, UTF-8, padded with zeros.
-    pub name: [u8; 32],
+    pub name: [u8; DETECTOR_NAME_LEN],
     /// 56: samples a second.
     pub rate_hz: f32,
     /// 60: samples in a window.
@@ -102,9 +104,9 @@ pub struct Header {
 #[repr(C)]
 pub struct ChannelEntry {
     /// 0: the name, UTF-8, padded with zeros.
-    pub name: [u8; 24],
+    pub name: [u8; CHANNEL_NAME_LEN],
     /// 24: the unit, UTF-8, padded with zeros.
-    pub unit: [u8; 8],
+    pub unit: [u8; UNIT_LEN],
     /// 32: the least value that is not a sensor fault.
     pub minimum: f32,
     /// 36: the greatest value that is not a sensor fault.
@@ -142,14 +144,14 @@ pub struct ScalerEntry {
 #[repr(C)]
 pub struct TraceEntry {
     /// 0: the name of the signal, UTF-8, padded with zeros.
-    pub name: [u8; 24],
-    /// 24: the unit, UTF-8, padded with zeros.
-    pub unit: [u8; 8],
-    /// 32: the first index in the feature vector.
+    pub name: [u8; TRACE_NAME_LEN],
+    /// 48: the unit, UTF-8, padded with zeros.
+    pub unit: [u8; UNIT_LEN],
+    /// 56: the first index in the feature vector.
     pub first: u32,
-    /// 36: how many numbers, the last of them belonging to the window's end.
+    /// 60: how many numbers, the last of them belonging to the window's end.
     pub count: u32,
-    /// 40: samples from one of them to the next.
+    /// 64: samples from one of them to the next.
     pub step: u32,
 }
 

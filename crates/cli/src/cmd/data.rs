@@ -1,0 +1,200 @@
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde::Serialize;
+use stonechat_train::dataset::{Recording, write_csv, write_parquet};
+use stonechat_train::synth::{self, Fault, FaultPlan, TemperatureOptions};
+
+use crate::Outcome;
+use crate::data::{ReadArgs, Source};
+use crate::output::Output;
+
+/// Import recordings, or make some up.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Import(Box<ImportArgs>),
+    Synth(SynthArgs),
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        match self.command {
+            Command::Import(args) => args.run(output),
+            Command::Synth(args) => args.run(output),
+        }
+    }
+}
+
+/// Read recordings, check them, and write them as one file; say what was found.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: stonechat data import log.csv --channels 3=temperature:Cel --rate 0.2 -o room.parquet")]
+struct ImportArgs {
+    /// Recordings, CSV or Parquet: FILE or FILE@0%..60%.
+    #[arg(required = true, value_name = "RECORDING")]
+    recordings: Vec<Source>,
+    /// The file to write, .parquet or .csv; without it, only say what was found.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+#[derive(Serialize)]
+struct Imported {
+    name: String,
+    rows: usize,
+    seconds: f64,
+    rate_hz: f64,
+    segments: usize,
+    channels: Vec<Channel>,
+    anomalous_rows: Option<usize>,
+    file: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Channel {
+    name: String,
+    unit: String,
+    minimum: f32,
+    mean: f64,
+    maximum: f32,
+    missing: usize,
+}
+
+impl ImportArgs {
+    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let recording = self.read.read_all(&self.recordings, output)?;
+        if let Some(path) = &self.output {
+            write(path, &recording)?;
+        }
+        let imported = summarise(&recording, self.output.as_ref());
+        output.result(&imported, || text(&imported));
+        Ok(Outcome::Done)
+    }
+}
+
+fn write(path: &std::path::Path, recording: &Recording) -> anyhow::Result<()> {
+    let is_parquet = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
+    if is_parquet { write_parquet(path, recording)? } else { write_csv(path, recording)? }
+    Ok(())
+}
+
+fn summarise(recording: &Recording, file: Option<&PathBuf>) -> Imported {
+    let channel = |(index, info): (usize, &stonechat_train::dataset::ChannelInfo)| {
+        let numbers: Vec<f32> = recording.channel(index).filter(|number| number.is_finite()).collect();
+        Channel {
+            name: info.name.clone(),
+            unit: info.unit.clone(),
+            minimum: numbers.iter().copied().fold(f32::INFINITY, f32::min),
+            mean: numbers.iter().map(|number| f64::from(*number)).sum::<f64>() / numbers.len().max(1) as f64,
+            maximum: numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            missing: recording.rows() - numbers.len(),
+        }
+    };
+    Imported {
+        name: recording.name.clone(),
+        rows: recording.rows(),
+        seconds: recording.seconds(),
+        rate_hz: recording.rate_hz,
+        segments: recording.segment_starts.len(),
+        channels: recording.channels.iter().enumerate().map(channel).collect(),
+        anomalous_rows: recording.labels.as_ref().map(|labels| labels.iter().filter(|label| **label).count()),
+        file: file.map(|path| path.display().to_string()),
+    }
+}
+
+fn text(imported: &Imported) -> String {
+    let channels = imported.channels.iter().map(|channel| {
+        format!(
+            "\n  {} [{}]  {} .. {} (mean {:.4}), {} missing",
+            channel.name, channel.unit, channel.minimum, channel.maximum, channel.mean, channel.missing
+        )
+    });
+    let labels = imported.anomalous_rows.map(|rows| format!("\nlabels      {rows} rows anomalous")).unwrap_or_default();
+    let file = imported.file.as_ref().map(|file| format!("\nwritten     {file}")).unwrap_or_default();
+    format!(
+        "recording   {}\nrows        {} at {:.4} Hz: {:.0} s in {} runs without a gap\nchannels    {}{}{labels}{file}",
+        imported.name,
+        imported.rows,
+        imported.rate_hz,
+        imported.seconds,
+        imported.segments,
+        imported.channels.len(),
+        channels.collect::<String>()
+    )
+}
+
+/// Make up a recording, with faults whose place and size are known.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stonechat data synth temperature --rows 20000 -o normal.csv
+  stonechat data synth temperature --rows 8000 --faults 6 --seed 2 -o faulty.csv")]
+struct SynthArgs {
+    /// What to make up.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// The file to write, .csv or .parquet; the faults go to FILE.faults.json beside it.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// How many samples.
+    #[arg(long, default_value_t = 20_000)]
+    rows: usize,
+    /// The same seed gives the same recording.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many faults to put in.
+    #[arg(long, default_value_t = 0)]
+    faults: usize,
+    /// Samples a second.
+    #[arg(long, value_name = "HZ", default_value_t = 10.0)]
+    rate: f64,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Kind {
+    /// A heated room's temperature in degrees Celsius.
+    Temperature,
+}
+
+/// Rows before the first fault.
+const NORMAL_ROWS_FIRST: usize = 500;
+
+#[derive(Serialize)]
+struct Made {
+    file: String,
+    rows: usize,
+    faults: Vec<Fault>,
+}
+
+impl SynthArgs {
+    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let Kind::Temperature = self.kind;
+        let faults = match self.faults {
+            0 => FaultPlan::None,
+            count => FaultPlan::Random { count, first_row: NORMAL_ROWS_FIRST },
+        };
+        let sensor = TemperatureOptions { rate_hz: self.rate, ..TemperatureOptions::default() };
+        let options = synth::Options { seed: self.seed, rows: self.rows, sensor, faults, ..synth::Options::default() };
+        let (recording, faults) = synth::temperature(&options)?;
+        write(&self.output, &recording)?;
+        if !faults.is_empty() {
+            let mut sidecar = self.output.clone().into_os_string();
+            sidecar.push(".faults.json");
+            std::fs::write(sidecar, serde_json::to_string_pretty(&faults)?)?;
+        }
+        let made = Made { file: self.output.display().to_string(), rows: recording.rows(), faults };
+        output.result(&made, || {
+            let faults = made.faults.iter().map(|fault| {
+                format!("\n  {:<12} rows {} to {}", fault.kind.name(), fault.start_row, fault.start_row + fault.rows)
+            });
+            format!("{} ({} rows, {} faults){}", made.file, made.rows, made.faults.len(), faults.collect::<String>())
+        });
+        Ok(Outcome::Done)
+    }
+}

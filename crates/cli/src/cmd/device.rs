@@ -1,0 +1,377 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use serde::Serialize;
+use stonechat_server::{DeviceId, Registry};
+use stonechat_train::compile::DetectorFile;
+use stonechat_train::dataset::Recording;
+use stonechat_train::replay;
+use stonechat_train::synth::{TemperatureOptions, TemperatureSource};
+use tokio::sync::watch;
+
+use super::serve::{ended, runtime};
+use crate::Outcome;
+use crate::config::SettingsArgs;
+use crate::data::{ReadArgs, Source};
+use crate::output::{Hinted, Output};
+use crate::shell::{Link, Pace, Reporting, Run, SampleSource, random_session, run_device};
+
+/// Register devices, or run this computer as one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Add(AddArgs),
+    List(ListArgs),
+    Run(Box<RunArgs>),
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        match self.command {
+            Command::Add(args) => args.run(output),
+            Command::List(args) => args.run(output),
+            Command::Run(args) => args.run(output),
+        }
+    }
+}
+
+/// Register devices and print their tokens, which cannot be read again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stonechat device add pump-7 > pump-7.credentials
+  stonechat device add --new-token pump-7")]
+struct AddArgs {
+    /// Identities: 1 to 64 of A-Z a-z 0-9 - _.
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// Give devices that are registered already a new token; the old one is worth nothing then.
+    #[arg(long)]
+    new_token: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Serialize)]
+struct Credential {
+    device: String,
+    token: String,
+}
+
+impl AddArgs {
+    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let registry = Registry::in_folder(&self.settings.settings()?.data);
+        let ids = self.ids.iter().map(|id| DeviceId::parse(id).with_context(|| format!("`{id}` is no device's identity")));
+        let ids = ids.collect::<anyhow::Result<Vec<_>>>()?;
+        runtime()?.block_on(async {
+            for id in ids {
+                let token = if self.new_token { registry.rotate(&id).await } else { registry.add(&id).await }?;
+                let credential = Credential { device: id.as_str().to_owned(), token: token.reveal().to_owned() };
+                output.result(&credential, || format!("{} {}", credential.device, credential.token));
+            }
+            Ok(Outcome::Done)
+        })
+    }
+}
+
+/// List the registered devices.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: stonechat device list --data /var/lib/stonechat")]
+struct ListArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    device: String,
+}
+
+impl ListArgs {
+    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let registry = Registry::in_folder(&self.settings.settings()?.data);
+        let devices = runtime()?.block_on(registry.list())?;
+        for device in devices {
+            let listed = Listed { device };
+            output.result(&listed, || listed.device.clone());
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Run this computer as one device or several: it replays a recording or makes up a temperature.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stonechat device run fan_on.csv --detector fan.detector --credentials fan-1.credentials
+  stonechat device run --synth 7 --detector room.detector --credentials room.credentials --seconds 60
+  stonechat device run machine.csv --detector machine.detector --credentials m.credentials --speed max
+
+The credentials file holds what `stonechat device add` printed; each line runs one device.")]
+struct RunArgs {
+    /// The recording to replay: FILE or FILE@60%..80%.
+    #[arg(value_name = "RECORDING", required_unless_present = "synth")]
+    recording: Option<Source>,
+    /// Make up a room's temperature from this seed instead.
+    #[arg(long, value_name = "SEED", conflicts_with = "recording")]
+    synth: Option<u64>,
+    /// The detector that the device runs.
+    #[arg(long, value_name = "FILE")]
+    detector: PathBuf,
+    /// The file of identities and tokens; without it, the environment variable STONECHAT_CREDENTIALS holds its text.
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+    /// The server's MQTT address.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    server: String,
+    /// How many times as fast as recorded; `max` for as fast as the server stores.
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = parse_speed)]
+    speed: Speed,
+    /// Stop after this many seconds; a recording stops at its end.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Milliseconds that a message waits at most for more readings.
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    flush_ms: u64,
+    /// Report windows at most this often, in milliseconds, while the verdict stays the same.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    report_ms: u64,
+    /// Exit with 1 if the device raised an anomaly.
+    #[arg(long)]
+    fail_on_anomaly: bool,
+    /// Write each acknowledged message to this file: DEVICE SESSION SEQUENCE.
+    #[arg(long, value_name = "FILE")]
+    acknowledged: Option<PathBuf>,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Speed {
+    Factor(f64),
+    Max,
+}
+
+fn parse_speed(text: &str) -> Result<Speed, String> {
+    match text {
+        "max" => Ok(Speed::Max),
+        text => text
+            .parse()
+            .ok()
+            .filter(|factor: &f64| factor.is_finite() && *factor > 0.0)
+            .map(Speed::Factor)
+            .ok_or_else(|| "write a number above 0, or max".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+struct Ran {
+    device: String,
+    samples: u64,
+    sensor_faults: u64,
+    windows: u64,
+    anomalous_windows: u64,
+    anomalies_raised: u64,
+    messages: u64,
+    messages_acknowledged: u64,
+    reports_dropped: u64,
+    all_acknowledged: bool,
+}
+
+impl Ran {
+    fn new(device: String, run: &Run) -> Self {
+        Self {
+            device,
+            samples: run.counters.samples,
+            sensor_faults: run.counters.faults,
+            windows: run.counters.windows,
+            anomalous_windows: run.anomalous_windows,
+            anomalies_raised: run.alarms_raised,
+            messages: run.counters.messages,
+            messages_acknowledged: run.messages_acknowledged,
+            reports_dropped: run.counters.reports_dropped,
+            all_acknowledged: run.drained,
+        }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{}: {} samples, {} sensor faults, {} windows of which {} anomalous, {} anomalies raised; {} of {} messages acknowledged",
+            self.device,
+            self.samples,
+            self.sensor_faults,
+            self.windows,
+            self.anomalous_windows,
+            self.anomalies_raised,
+            self.messages_acknowledged,
+            self.messages
+        )
+    }
+}
+
+/// Replays a recording, or makes one up as it goes.
+enum Samples {
+    Recorded { recording: Arc<Recording>, row: usize, segment: usize },
+    Synthetic(Box<TemperatureSource>),
+}
+
+impl SampleSource for Samples {
+    fn next_sample(&mut self) -> Option<(Vec<f32>, bool)> {
+        match self {
+            Self::Recorded { recording, row, segment } => {
+                if *row >= recording.rows() {
+                    return None;
+                }
+                let after_gap = recording.segment_starts.get(*segment) == Some(row);
+                *segment += usize::from(after_gap);
+                let sample = recording.row(*row).to_vec();
+                *row += 1;
+                Some((sample, after_gap))
+            }
+            Self::Synthetic(source) => Some((vec![source.next_sample()], false)),
+        }
+    }
+}
+
+impl RunArgs {
+    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let detector = Arc::new(DetectorFile::read(&self.detector)?);
+        let credentials = self.credentials()?;
+        let recording = self.recording.as_ref().map(|source| self.read.read(source, output)).transpose()?;
+        if let Some(recording) = &recording {
+            replay::check(&detector.detector(), recording)?;
+        }
+        let recording = recording.map(Arc::new);
+        let acknowledged = self.acknowledged.as_ref().map(|path| {
+            let file = File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+            anyhow::Ok(Arc::new(Mutex::new(BufWriter::new(file))))
+        });
+        let acknowledged = acknowledged.transpose()?;
+        let runs = runtime()?.block_on(async {
+            let (stop, stopped) = watch::channel(false);
+            let mut devices = Vec::new();
+            for (index, (id, token)) in credentials.into_iter().enumerate() {
+                let (host, port) = self.server()?;
+                let link = Link { host, port, id: id.clone(), token };
+                let samples = self.samples(recording.as_ref(), index);
+                let rate_hz = recording.as_ref().map_or(f64::from(detector.detector().rate_hz()), |r| r.rate_hz);
+                let pace = match self.speed {
+                    Speed::Factor(factor) => Pace::Rate(rate_hz * factor),
+                    Speed::Max => Pace::Full,
+                };
+                let reporting = Reporting {
+                    flush_interval: Duration::from_millis(self.flush_ms),
+                    report_interval: Duration::from_millis(self.report_ms),
+                };
+                let session = random_session()?;
+                let (detector, stopped, log) = (detector.clone(), stopped.clone(), acknowledged.clone());
+                devices.push(tokio::spawn(async move {
+                    let log = |sequence| log_acknowledged(log.as_deref(), &link.id, session, sequence);
+                    let run = run_device(&link, &detector, session, samples, pace, reporting, stopped, log).await?;
+                    anyhow::Ok((link.id.clone(), run))
+                }));
+            }
+            let limit = async {
+                match self.seconds {
+                    Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let stopper = async {
+                tokio::select! { () = limit => {}, () = ended() => {} }
+                stop.send_replace(true);
+                std::future::pending::<()>().await;
+            };
+            let all = async {
+                let mut runs = Vec::new();
+                for device in devices {
+                    runs.push(device.await??);
+                }
+                anyhow::Ok(runs)
+            };
+            tokio::select! { runs = all => runs, () = stopper => unreachable!("the stopper never ends") }
+        })?;
+        self.report(&runs, output)
+    }
+
+    fn report(&self, runs: &[(String, Run)], output: &Output) -> anyhow::Result<Outcome> {
+        let mut raised = false;
+        let mut lost = Vec::new();
+        for (id, run) in runs {
+            let ran = Ran::new(id.clone(), run);
+            output.result(&ran, || ran.text());
+            raised |= run.alarms_raised > 0;
+            if !run.drained {
+                lost.push(id.as_str());
+            }
+        }
+        if !lost.is_empty() {
+            return Err(Hinted::new(
+                format!("the server at {} did not acknowledge every message of {}", self.server, lost.join(", ")),
+                "is it running, and is that its MQTT address? `stonechat serve` prints it",
+            ));
+        }
+        Ok(if raised && self.fail_on_anomaly { Outcome::No } else { Outcome::Done })
+    }
+
+    fn samples(&self, recording: Option<&Arc<Recording>>, index: usize) -> Samples {
+        match recording {
+            Some(recording) => Samples::Recorded { recording: recording.clone(), row: 0, segment: 0 },
+            None => {
+                let seed = self.synth.unwrap_or(0).wrapping_add(index as u64);
+                Samples::Synthetic(Box::new(TemperatureSource::new(seed, TemperatureOptions::default())))
+            }
+        }
+    }
+
+    fn server(&self) -> anyhow::Result<(String, u16)> {
+        let split = self.server.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+        split.with_context(|| format!("--server is `{}`, but must be HOST:PORT", self.server))
+    }
+
+    /// Reads lines of identity and token.
+    fn credentials(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let text = match &self.credentials {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the credentials `{}`", path.display()))?,
+            None => std::env::var("STONECHAT_CREDENTIALS").map_err(|_| {
+                Hinted::new(
+                    "the device has no credentials",
+                    "`stonechat device add ID > FILE` makes them; name the file with --credentials",
+                )
+            })?,
+        };
+        let mut credentials = HashMap::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let Some((id, token)) = line.trim().split_once(' ') else {
+                bail!("line {} of the credentials is not `ID TOKEN`", number + 1);
+            };
+            if credentials.insert(id.to_owned(), token.trim().to_owned()).is_some() {
+                bail!("the credentials name the device `{id}` twice");
+            }
+        }
+        if credentials.is_empty() {
+            bail!("the credentials are empty; `stonechat device add ID` prints them");
+        }
+        let mut credentials: Vec<_> = credentials.into_iter().collect();
+        credentials.sort();
+        Ok(credentials)
+    }
+}
+
+fn log_acknowledged(log: Option<&Mutex<BufWriter<File>>>, id: &str, session: u32, sequence: u32) {
+    if let Some(log) = log {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        // What cannot be written shows as a missing line to whoever compares.
+        let _ = writeln!(log, "{id} {session} {sequence}");
+    }
+}

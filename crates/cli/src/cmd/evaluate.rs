@@ -1,0 +1,74 @@
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde::Serialize;
+use stonechat_train::compile::DetectorFile;
+use stonechat_train::evaluate::{Report, Subject, Windows};
+use stonechat_train::replay::{replay, window_labels};
+
+use crate::Outcome;
+use crate::cmd::plot;
+use crate::data::{LabelledArgs, Source};
+use crate::output::Output;
+
+/// Say how good a detector is on labelled recordings, beside four controls.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stonechat evaluate fan.detector low.csv@80%..100% --anomalous coin.csv --trained-on low.csv@0%..60%
+  stonechat evaluate m.detector machine.csv@15%..100% --intervals labels.json --trained-on machine.csv@0%..15%
+
+The controls never, always, random and a frozen z-score are measured on the same windows; a detector
+that does not beat them is of no use. FAR is the share of normal windows called anomalous, MAR the
+share of anomalous windows missed.")]
+pub(crate) struct Args {
+    /// The detector file.
+    detector: PathBuf,
+    #[command(flatten)]
+    recordings: LabelledArgs,
+    /// What the detector was trained on; the control z-score learns from it.
+    #[arg(long, value_name = "RECORDING", required = true)]
+    trained_on: Vec<Source>,
+    /// Also write the plots into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
+    /// Exit with 1 if the detector raised an anomaly.
+    #[arg(long)]
+    fail_on_anomaly: bool,
+}
+
+#[derive(Serialize)]
+struct Evaluation<'a> {
+    detector: &'a str,
+    sensor_faults: usize,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let file = DetectorFile::read(&self.detector)?;
+        let detector = file.detector();
+        let recording = self.recordings.recording(output)?;
+        let normal = self.recordings.read.read_all(&self.trained_on, output)?;
+        let replay = replay(&detector, &recording, |_, _| {})?;
+        let scored = replay.scored(detector.decision_rule().threshold);
+        let labels = window_labels(&recording, &replay, detector.window_len());
+        let last_rows = replay.last_rows();
+        let subject = Subject {
+            recording: &recording,
+            windows: Windows { last_rows: &last_rows, len: detector.window_len() },
+            labels: &labels,
+            volume_window: None,
+        };
+        let report = Report::new(detector.name(), &scored, &subject, &normal)
+            .with_context(|| format!("cannot evaluate `{}`", detector.name()))?;
+        let evaluation =
+            Evaluation { detector: detector.name(), sensor_faults: replay.faults, report: &report };
+        output.result(&evaluation, || report.table());
+        if let Some(folder) = &self.plots {
+            plot::write(folder, plot::Format::Svg, &plot::draw(&detector, &recording)?, output)?;
+        }
+        let raised = scored.verdicts.contains(&true);
+        Ok(if raised && self.fail_on_anomaly { Outcome::No } else { Outcome::Done })
+    }
+}

@@ -1,0 +1,65 @@
+use serde::Serialize;
+use stonechat_server::Server;
+
+use crate::Outcome;
+use crate::config::SettingsArgs;
+use crate::output::Output;
+
+/// Collect, store, show and raise alarms: broker, database and dashboard in one program.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: stonechat serve --data /var/lib/stonechat")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Serialize)]
+struct Started {
+    event: &'static str,
+    url: String,
+    mqtt: String,
+    data: String,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let settings = self.settings.settings()?;
+        let data = settings.data.display().to_string();
+        runtime()?.block_on(async {
+            let running = Server::start(settings).await?;
+            let started = Started {
+                event: "started",
+                url: format!("http://{}", running.http_addr),
+                mqtt: running.mqtt_addr.to_string(),
+                data,
+            };
+            output.result(&started, || {
+                format!("dashboard   {}\nMQTT        {}\ndata        {}\nStop with Ctrl-C.", started.url, started.mqtt, started.data)
+            });
+            ended().await;
+            running.shutdown().await;
+            Ok(Outcome::Done)
+        })
+    }
+}
+
+/// Makes the runtime of commands that serve or connect.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn ended() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
