@@ -1,6 +1,7 @@
 //! Recordings in Apache Parquet: flat files of any origin.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
@@ -44,14 +45,14 @@ impl Cells {
         }
     }
 
-    /// Returns the cell as it would stand in a CSV file, so that columns are recognised alike.
+    /// Returns the cell as it would stand in a CSV file, so that columns are recognised alike; empty where there is none.
     fn text(&self, row: usize) -> Vec<u8> {
         let written = match self {
-            Self::Real(cells) => cells[row].map(|value| value.to_string()),
-            Self::Whole(cells) => cells[row].map(|value| value.to_string()),
-            Self::Moment(cells) => cells[row].map(format_iso),
-            Self::Truth(cells) => cells[row].map(|value| value.to_string()),
-            Self::Text(cells) => return cells[row].clone().unwrap_or_default(),
+            Self::Real(cells) => cell(cells, row).map(|value| value.to_string()),
+            Self::Whole(cells) => cell(cells, row).map(|value| value.to_string()),
+            Self::Moment(cells) => cell(cells, row).map(|&value| format_iso(value)),
+            Self::Truth(cells) => cell(cells, row).map(|value| value.to_string()),
+            Self::Text(cells) => return cell(cells, row).cloned().unwrap_or_default(),
             Self::Other => Some("?".to_owned()),
         };
         written.unwrap_or_default().into_bytes()
@@ -59,25 +60,33 @@ impl Cells {
 
     /// Returns the cell as a number: NaN where it is missing, none where it is something else.
     fn number(&self, row: usize) -> Option<f32> {
+        // In a damaged file a column may end before the others.
+        if row >= self.len() {
+            return None;
+        }
         match self {
-            Self::Real(cells) => Some(cells[row].map_or(f32::NAN, |value| value as f32)),
-            Self::Whole(cells) => Some(cells[row].map_or(f32::NAN, |value| value as f32)),
+            Self::Real(cells) => Some(cell(cells, row).map_or(f32::NAN, |&value| value as f32)),
+            Self::Whole(cells) => Some(cell(cells, row).map_or(f32::NAN, |&value| value as f32)),
             Self::Truth(cells) => {
-                Some(cells[row].map_or(f32::NAN, |value| f32::from(u8::from(value))))
+                Some(cell(cells, row).map_or(f32::NAN, |&value| f32::from(u8::from(value))))
             }
-            Self::Text(cells) => cells[row]
-                .as_ref()
-                .map_or(Some(f32::NAN), |cell| read_number(cell, false)),
+            Self::Text(cells) => {
+                cell(cells, row).map_or(Some(f32::NAN), |text| read_number(text, false))
+            }
             Self::Moment(_) | Self::Other => None,
         }
     }
 
     fn time(&self, row: usize, format: TimeFormat) -> Option<i64> {
         match self {
-            Self::Moment(cells) => cells[row],
+            Self::Moment(cells) => cell(cells, row).copied(),
             _ => format.read(&self.text(row)),
         }
     }
+}
+
+fn cell<V>(cells: &[Option<V>], row: usize) -> Option<&V> {
+    cells.get(row)?.as_ref()
 }
 
 /// Reads a Parquet file.
@@ -106,34 +115,48 @@ pub fn read_parquet(
     if bytes > RECORDING_BYTES_MAX {
         return Err(too_large("bytes", bytes, RECORDING_BYTES_MAX));
     }
-    let parquet_error = |source| DatasetError::Parquet {
-        file: file.clone(),
-        source,
-    };
-    let reader = SerializedFileReader::new(opened).map_err(parquet_error)?;
-    let width = reader
-        .metadata()
-        .file_metadata()
-        .schema_descr()
-        .num_columns();
-    if width > RECORDING_COLUMNS_MAX {
-        return Err(too_large(
-            "columns",
-            width as u64,
-            RECORDING_COLUMNS_MAX as u64,
-        ));
-    }
-    let cells = read_cells(&reader).map_err(parquet_error)?;
-    let notes = Notes::read(&reader);
-    let names = reader
-        .metadata()
-        .file_metadata()
-        .schema_descr()
-        .columns()
-        .iter()
-        .map(|c| c.path().string())
-        .collect();
+    let (names, cells, notes) = decode(
+        opened,
+        |width| {
+            let limit = RECORDING_COLUMNS_MAX;
+            (width <= limit)
+                .then_some(())
+                .ok_or_else(|| too_large("columns", width as u64, limit as u64))
+        },
+        |source| DatasetError::Parquet {
+            file: file.clone(),
+            source,
+        },
+    )?;
     table(&file, names, &cells, &notes, options)
+}
+
+/// Decodes all columns.
+///
+/// The `parquet` crate panics on some damaged files, which are outside input like any other: a panic there becomes an
+/// error. Nothing that it was working on is used afterwards.
+fn decode(
+    opened: File,
+    check_width: impl Fn(usize) -> Result<(), DatasetError>,
+    parquet_error: impl Fn(ParquetError) -> DatasetError,
+) -> Result<(Vec<String>, Vec<Cells>, Notes), DatasetError> {
+    let work = || {
+        let reader = SerializedFileReader::new(opened).map_err(&parquet_error)?;
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        check_width(schema.num_columns())?;
+        let cells = read_cells(&reader).map_err(&parquet_error)?;
+        let names = schema
+            .columns()
+            .iter()
+            .map(|column| column.path().string())
+            .collect();
+        Ok((names, cells, Notes::read(&reader)))
+    };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(parquet_error(ParquetError::General(
+            "the file is damaged".to_owned(),
+        )))
+    })
 }
 
 /// What our own writer left in the file's metadata.
@@ -424,20 +447,12 @@ fn take_row(
         columns.labels.get_or_insert_default().push(label);
     }
     for (channel, &column) in layout.channels.iter().enumerate() {
-        let number = if cells[column].len() > row {
-            cells[column].number(row)
-        } else {
-            None
-        };
+        let number = cells[column].number(row);
         let mut value = number.ok_or_else(|| DatasetError::Text {
             file: file(),
             row: line,
             column: named(column),
-            found: if cells[column].len() > row {
-                found(column)
-            } else {
-                String::new()
-            },
+            found: found(column),
         })?;
         if !value.is_finite() {
             report.missing_cells[channel] += 1;

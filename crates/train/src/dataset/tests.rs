@@ -608,7 +608,7 @@ fn survives_parquet_with_flipped_bytes() {
     write_foreign(&file.0);
     let good = std::fs::read(&file.0).unwrap();
     let mut random = crate::random::Random::new(11);
-    for _ in 0..300 {
+    for _ in 0..200 {
         let mut bytes = good.clone();
         let at = random.below(bytes.len() as u32) as usize;
         bytes[at] ^= 1 << random.below(8);
