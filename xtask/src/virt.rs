@@ -82,7 +82,9 @@ pub fn bench(root: &Path) -> Result<Vec<Row>> {
     let emulator = Emulator::build(root)?;
     let program_bytes = elf::flash_bytes(&emulator.program("inference"))?;
     let mut rows = Vec::new();
-    for case in cases::all(WINDOWS_COUNTED)? {
+    let mut cases = cases::all(WINDOWS_COUNTED)?;
+    cases.extend(cases::more_shapes(WINDOWS_COUNTED)?);
+    for case in cases {
         let job = job(&case.detector, case.channels, &case.samples, true)?;
         let chip = emulator.run(&job, JOB_LIMIT)?;
         // Counting must not change what is computed.

@@ -62,23 +62,34 @@ impl Case {
 /// Fails where the core refuses one of the detectors.
 pub(super) fn all(windows: u32) -> Result<Vec<Case>> {
     Ok(vec![
-        case("zscore", windows, 2, moments_design())?,
-        case(
-            "dense16_float",
-            windows,
-            1,
-            vector_design(EngineKind::Dense),
-        )?,
-        case(
-            "dense16_int8",
-            windows,
-            1,
-            vector_design(EngineKind::DenseInt8),
-        )?,
+        case("zscore", windows, moments_design())?,
+        autoencoder("dense16_float", windows, EngineKind::Dense, &DENSE_16)?,
+        autoencoder("dense16_int8", windows, EngineKind::DenseInt8, &DENSE_16)?,
     ])
 }
 
-fn case(name: &'static str, windows: u32, channels: usize, mut design: Design) -> Result<Case> {
+/// Makes the cases that are only measured: other shapes of the same engine.
+///
+/// # Errors
+/// Fails where the core refuses one of the detectors.
+pub(super) fn more_shapes(windows: u32) -> Result<Vec<Case>> {
+    Ok(vec![
+        autoencoder("dense1_int8", windows, EngineKind::DenseInt8, &DENSE_1)?,
+        autoencoder("ad01_int8", windows, EngineKind::DenseInt8, &AD01)?,
+    ])
+}
+
+fn autoencoder(
+    name: &'static str,
+    windows: u32,
+    engine: EngineKind,
+    widths: &[usize],
+) -> Result<Case> {
+    case(name, windows, vector_design(engine, widths))
+}
+
+fn case(name: &'static str, windows: u32, mut design: Design) -> Result<Case> {
+    let channels = design.channels;
     let strides = windows as usize + 2;
     let len = strides * design.stride as usize;
     let fault_period = FAULT_PERIOD.max(8 * design.window_len as usize + 1);
