@@ -13,5 +13,7 @@ export default defineConfig({
     // The server sends `default-src 'self'`, which forbids data: addresses and inline scripts.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // The notices that the licences of the bundled packages ask for.
+    license: { fileName: 'licenses.txt' },
   },
 });
