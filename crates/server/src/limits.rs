@@ -114,6 +114,10 @@ pub const LIVE_CLIENTS_MAX: usize = 256;
 pub const LIVE_DEVICES_MAX: usize = 64;
 /// How often changed devices are published to live clients.
 pub const LIVE_DEVICE_INTERVAL: Duration = Duration::from_millis(500);
+/// The most devices that are published to live clients each time; further ones wait their turn.
+pub const LIVE_DEVICES_PER_INTERVAL: usize = 256;
+/// How often the server looks which devices fell silent, in milliseconds.
+pub const LIVE_SILENCE_CHECK_MS: i64 = 2_000;
 /// How often a live stream without events sends a comment, so that proxies keep it.
 pub const LIVE_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long requests under way may take at shutdown.

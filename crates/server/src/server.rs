@@ -1,6 +1,8 @@
 //! A whole server: store, broker, HTTP.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -13,7 +15,9 @@ use crate::broker::Gate;
 use crate::broker::embedded::{BrokerError, EmbeddedBroker};
 use crate::clock::now_ms;
 use crate::ingest::Ingest;
-use crate::limits::{LIVE_DEVICE_INTERVAL, SHUTDOWN_GRACE};
+use crate::limits::{
+    LIVE_DEVICE_INTERVAL, LIVE_DEVICES_PER_INTERVAL, LIVE_SILENCE_CHECK_MS, SHUTDOWN_GRACE,
+};
 use crate::live::Hub;
 use crate::presence::Presence;
 use crate::registry::Registry;
@@ -171,29 +175,73 @@ async fn serve(listener: TcpListener, context: Context) {
 /// Publishes devices with news, and those that fell silent, to live clients at a bounded rate.
 async fn publish_devices(context: Context) {
     let mut interval = tokio::time::interval(LIVE_DEVICE_INTERVAL);
+    let (mut pending, mut last) = (BTreeSet::new(), String::new());
     let mut checked_ms = now_ms();
     loop {
         interval.tick().await;
-        let mut changed = context.presence.take_changed();
+        let changed = context.presence.take_changed();
         let now_ms = now_ms();
         if context.hub.watchers() == 0 {
+            pending.clear();
             checked_ms = now_ms;
             continue;
         }
-        let Ok(devices) = context.store.devices().await else {
-            continue;
-        };
-        for record in devices {
-            let silent_from = record
-                .last_seen_ms
-                .map(|seen_ms| seen_ms + context.silent_after_ms);
-            let fell_silent = silent_from.is_some_and(|at| (checked_ms..now_ms).contains(&at));
-            if changed.remove(&record.id) || fell_silent {
+        pending.extend(changed);
+        if now_ms - checked_ms >= LIVE_SILENCE_CHECK_MS {
+            pending.extend(fell_silent(&context, checked_ms..now_ms).await);
+            checked_ms = now_ms;
+        }
+        for id in next_devices(&mut pending, &mut last) {
+            // A device that the store does not know yet has no news to tell.
+            if let Ok(Some(record)) = context.store.device(&id).await {
                 let device = Device::of(record, &context, now_ms).without_scores();
-                let id = device.id.clone();
                 context.hub.publish("device", &id, &device);
             }
         }
-        checked_ms = now_ms;
+    }
+}
+
+/// Finds the devices whose time ran out within a span.
+async fn fell_silent(context: &Context, span_ms: Range<i64>) -> Vec<String> {
+    let devices = context.store.devices().await.unwrap_or_default();
+    let ran_out = |seen_ms: i64| span_ms.contains(&(seen_ms + context.silent_after_ms));
+    let silent = devices.into_iter().filter(|record| record.last_seen_ms.is_some_and(ran_out));
+    silent.map(|record| record.id).collect()
+}
+
+/// Takes the next devices in turn, no more than live clients can follow.
+fn next_devices(pending: &mut BTreeSet<String>, last: &mut String) -> Vec<String> {
+    let after = pending.range::<str, _>((Bound::Excluded(last.as_str()), Bound::Unbounded));
+    let mut taken: Vec<String> = after.take(LIVE_DEVICES_PER_INTERVAL).cloned().collect();
+    let room = LIVE_DEVICES_PER_INTERVAL - taken.len();
+    let before = pending.range::<str, _>((Bound::Unbounded, Bound::Included(last.as_str())));
+    taken.extend(before.take(room).cloned());
+    for id in &taken {
+        pending.remove(id);
+    }
+    if let Some(id) = taken.last() {
+        last.clone_from(id);
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_gets_its_turn() {
+        let all: Vec<String> =
+            (0..LIVE_DEVICES_PER_INTERVAL * 2 + 10).map(|i| format!("device-{i:05}")).collect();
+        let (mut pending, mut last) = (BTreeSet::new(), String::new());
+        let mut served = BTreeSet::new();
+        for _ in 0..3 {
+            // All of them have news again each time.
+            pending.extend(all.iter().cloned());
+            let taken = next_devices(&mut pending, &mut last);
+            assert_eq!(taken.len(), LIVE_DEVICES_PER_INTERVAL);
+            served.extend(taken);
+        }
+        assert_eq!(served.len(), all.len());
     }
 }

@@ -84,7 +84,9 @@ impl Ingest {
             }
             Err(rejection) => return Ok(self.reject(packet, &rejection.to_string())),
         };
-        let (device, readings) = (message.device.clone(), message.readings.clone());
+        let device = message.device.clone();
+        let watched = self.hub.watchers() > 0;
+        let readings = if watched { message.readings.clone() } else { Vec::new() };
         let appended = match self.store.append(message).await {
             Ok(appended) => appended,
             Err(error @ StoreError::UnknownDevice(_)) => {

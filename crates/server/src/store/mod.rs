@@ -190,6 +190,12 @@ pub enum StoreError {
         /// The newest schema that is known here.
         known: i64,
     },
+    /// Another process holds the database.
+    #[error("the database {path} is locked by another process; close what has it open")]
+    Locked {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The database failed.
     #[error("the database {path} failed: {source}")]
     Database {

@@ -3,6 +3,8 @@
 //! Each reading: channel row (varint), time after the message's reception in milliseconds
 //! (zigzag varint), value (8 bytes, little-endian float).
 
+use super::varint;
+
 /// One reading in the tail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct TailReading {
@@ -16,9 +18,8 @@ pub(super) struct TailReading {
 
 /// Appends a reading.
 pub(super) fn push(body: &mut Vec<u8>, received_ms: i64, reading: TailReading) {
-    push_varint(body, reading.channel as u64);
-    let after = reading.time_ms.wrapping_sub(received_ms);
-    push_varint(body, ((after << 1) ^ (after >> 63)) as u64);
+    varint::push(body, reading.channel as u64);
+    varint::push_signed(body, reading.time_ms.wrapping_sub(received_ms));
     body.extend(reading.value.to_le_bytes());
 }
 
@@ -26,12 +27,11 @@ pub(super) fn push(body: &mut Vec<u8>, received_ms: i64, reading: TailReading) {
 pub(super) fn read(mut body: &[u8], received_ms: i64) -> Option<Vec<TailReading>> {
     let mut readings = Vec::with_capacity(body.len() / 10);
     while !body.is_empty() {
-        let channel = i64::try_from(take_varint(&mut body)?).ok()?;
-        let zigzag = take_varint(&mut body)?;
-        let after = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        let channel = i64::try_from(varint::take(&mut body)?).ok()?;
+        let after_ms = varint::take_signed(&mut body)?;
         let (value, rest) = body.split_first_chunk()?;
         body = rest;
-        let time_ms = received_ms.wrapping_add(after);
+        let time_ms = received_ms.wrapping_add(after_ms);
         readings.push(TailReading {
             channel,
             time_ms,
@@ -39,27 +39,6 @@ pub(super) fn read(mut body: &[u8], received_ms: i64) -> Option<Vec<TailReading>
         });
     }
     Some(readings)
-}
-
-fn push_varint(body: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        body.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    body.push(value as u8);
-}
-
-fn take_varint(body: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = body.split_first()?;
-        *body = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

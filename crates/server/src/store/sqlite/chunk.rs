@@ -15,6 +15,7 @@
 //! between follow, highest first. Decimals: zigzag varints of the differences of `value * 10^places`.
 //! The encoder takes the first kind that gives back every bit.
 
+use super::varint;
 use crate::limits::CHUNK_POINTS_MAX;
 
 const VERSION: u8 = 1;
@@ -42,7 +43,7 @@ pub(super) fn encode(points: &[(i64, f64)]) -> Vec<u8> {
         (None, true) => bytes.push(KIND_F32),
         (None, false) => bytes.push(KIND_F64),
     }
-    write_varint(&mut bytes, points.len() as u64);
+    varint::push(&mut bytes, points.len() as u64);
     write_times(&mut bytes, points);
     match (decimals, narrow) {
         (Some(places), _) => write_decimals(&mut bytes, points, places),
@@ -120,23 +121,11 @@ fn decimal_places(points: &[(i64, f64)]) -> Option<u8> {
         .then_some(places)
 }
 
-fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn write_zigzag(bytes: &mut Vec<u8>, value: i64) {
-    write_varint(bytes, ((value << 1) ^ (value >> 63)) as u64);
-}
-
 fn write_times(bytes: &mut Vec<u8>, points: &[(i64, f64)]) {
     let (mut previous, mut step) = (0_i64, 0_i64);
     for (index, &(time, _)) in points.iter().enumerate() {
         let next = time.wrapping_sub(previous);
-        write_zigzag(bytes, next.wrapping_sub(step));
+        varint::push_signed(bytes, next.wrapping_sub(step));
         previous = time;
         step = if index == 0 { 0 } else { next };
     }
@@ -147,7 +136,7 @@ fn write_decimals(bytes: &mut Vec<u8>, points: &[(i64, f64)], places: u8) {
     let mut previous = 0;
     for &(_, value) in points {
         let whole = (value * power).round() as i64;
-        write_zigzag(bytes, whole - previous);
+        varint::push_signed(bytes, whole - previous);
         previous = whole;
     }
 }
@@ -186,20 +175,11 @@ impl Reader<'_> {
     }
 
     fn varint(&mut self) -> Result<u64, Unreadable> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Unreadable)
+        varint::take(&mut self.bytes).ok_or(Unreadable)
     }
 
     fn zigzag(&mut self) -> Result<i64, Unreadable> {
-        let value = self.varint()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+        varint::take_signed(&mut self.bytes).ok_or(Unreadable)
     }
 
     fn times(&mut self, count: usize) -> Result<Vec<i64>, Unreadable> {

@@ -18,6 +18,7 @@ mod registry;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod varint;
 mod writer;
 
 use std::fs::File;

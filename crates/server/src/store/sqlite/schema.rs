@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::limits::{CHECKPOINT_PAGES, DATABASE_BUSY_TIMEOUT, READER_CACHE_KIB, WRITER_CACHE_KIB};
 use crate::store::StoreError;
@@ -155,9 +155,10 @@ impl Location {
 
     /// Wraps a failure of the database.
     pub(super) fn failed(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Database {
-            path: self.file.clone(),
-            source,
+        let path = self.file.clone();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
+            _ => StoreError::Database { path, source },
         }
     }
 

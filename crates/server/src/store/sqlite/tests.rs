@@ -112,6 +112,17 @@ async fn a_newer_schema_is_left_alone() {
     );
 }
 
+/// Waits for the lock in vain, so that it takes as long as the limit says.
+#[tokio::test]
+async fn a_locked_database_is_named() {
+    let folder = folder();
+    SqliteStore::open(folder.path(), None).expect("own folder").close().await;
+    let other = Connection::open(database(folder.path())).expect("there");
+    other.execute_batch("BEGIN EXCLUSIVE").expect("lock");
+    let error = SqliteStore::open(folder.path(), None).expect_err("locked");
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+}
+
 #[test]
 fn a_folder_that_cannot_be_made_is_named() {
     let folder = folder();

@@ -418,9 +418,9 @@ fn settle<T, U>(
 ) -> rusqlite::Result<()> {
     match result {
         Ok(value) => answers.push(answer(reply, Ok(then(value)))),
-        Err(StoreError::Database { source, path }) => {
-            let reason = source.to_string();
-            answers.push(answer(reply, Err(StoreError::Database { source, path })));
+        Err(error @ (StoreError::Database { .. } | StoreError::Locked { .. })) => {
+            let reason = error.to_string();
+            answers.push(answer(reply, Err(error)));
             return Err(rusqlite::Error::ToSqlConversionFailure(reason.into()));
         }
         Err(error) => answers.push(answer(reply, Err(error))),
