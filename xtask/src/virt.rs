@@ -10,6 +10,7 @@ mod report;
 mod toolchain;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -47,6 +48,7 @@ pub struct Row {
 /// Fails where the chip's program cannot be built or run, takes what is damaged, and for the first
 /// detector whose digests differ.
 pub fn test(root: &Path) -> Result<Vec<String>> {
+    job_tests(root)?;
     let emulator = Emulator::build(root)?;
     refusals(&emulator)?;
     let mut lines = Vec::new();
@@ -94,6 +96,20 @@ pub fn bench(root: &Path) -> Result<Vec<Row>> {
         rows.extend(chip.rows(case.name, program_bytes));
     }
     Ok(rows)
+}
+
+/// Runs the tests of the code that both sides share; it belongs to the workspace of the firmware.
+fn job_tests(root: &Path) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let status = Command::new(cargo)
+        .args(["test", "--quiet", "--package", "stonechat-job"])
+        .current_dir(root.join("firmware"))
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the tests of stonechat-job failed");
+    }
+    Ok(())
 }
 
 /// Demands that the chip refuses what is damaged, and that a difference of one bit is seen; without
