@@ -179,11 +179,13 @@ impl WithSimd for Adam<'_> {
 fn exp(x: f32) -> f32 {
     /// Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
+    /// ln 2 in two parts (high minus low); the first has so few digits that n times it is exact.
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
+    const LN_2_LOW: f32 = 2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * core::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    // ln 2 in two parts, the first of them exact when multiplied with n.
-    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_375, x));
+    let r = n.mul_add(LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
     let p = 1.987_569_1e-4_f32
         .mul_add(r, 1.398_199_9e-3)
         .mul_add(r, 8.333_452e-3)

@@ -2,6 +2,7 @@
 //!
 //! One thread, and the same bits from the same seed on every machine.
 
+mod checks;
 mod elementwise;
 mod kernel;
 mod trainer;

@@ -363,3 +363,31 @@ fn shuffling_keeps_every_row_and_moves_most() {
     order.sort_unstable();
     assert!(order.iter().copied().eq(0..1000));
 }
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    let (input_values, target_values) = (rows(40, 11), rows(40, 5));
+    let inputs = Rows::new(&input_values, 11).unwrap();
+    let targets = Rows::new(&target_values, 5).unwrap();
+    let order: Vec<u32> = (0..40).collect();
+    for hidden in [Activation::Relu, Activation::Tanh, Activation::Logistic] {
+        let architecture = Architecture {
+            widths: vec![11, 37, 9, 5],
+            hidden,
+            output: Activation::Linear,
+        };
+        let trained = |scalar: bool| {
+            let mut trainer = Trainer::new(&architecture, 16, &mut Random::new(11));
+            if scalar {
+                trainer.use_scalar_instructions();
+            }
+            for _ in 0..20 {
+                for batch in order.chunks(16) {
+                    trainer.train(inputs, targets, batch, &options(1));
+                }
+            }
+            trainer.snapshot()
+        };
+        assert_eq!(trained(true), trained(false), "{hidden:?}");
+    }
+}
