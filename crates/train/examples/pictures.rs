@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     save(
         "histogram",
         &score_histogram(
-            "Room 1: distribution of scores",
+            "machine: scores on machine_temperature_system_failure.csv",
             &scores,
             &labels,
             threshold,
@@ -113,11 +113,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             area: roc_auc(&reversed, &labels).unwrap_or(0.5),
         },
     ];
-    save("roc", &roc("Room 1: ROC", &curves)?)?;
+    save(
+        "roc",
+        &roc(
+            "machine: ROC on machine_temperature_system_failure.csv",
+            &curves,
+        )?,
+    )?;
     save(
         "confusion",
         &confusion_matrix(
-            "Room 1: verdicts",
+            "machine: windows on machine_temperature_system_failure.csv",
             &Confusion::at_threshold(&scores, &labels, threshold),
         ),
     )?;

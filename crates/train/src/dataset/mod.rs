@@ -274,6 +274,8 @@ impl Recording {
 
     /// Appends another recording of the same channels as further segments.
     ///
+    /// One that does not begin after the end of this one, as its clock starts from 0 as well, is moved behind it.
+    ///
     /// # Errors
     /// [`DatasetError::ChannelsDiffer`] where names or their order differ.
     pub fn append(&mut self, other: &Self) -> Result<(), DatasetError> {
@@ -303,7 +305,13 @@ impl Recording {
         };
         self.segment_starts
             .extend(other.segment_starts.iter().map(|start| start + offset));
-        self.time_us.extend(&other.time_us);
+        let period_us = (1e6 / self.rate_hz).round() as i64;
+        let shift_us = match (self.time_us.last(), other.time_us.first()) {
+            (Some(&end), Some(&start)) if start <= end => end + period_us - start,
+            _ => 0,
+        };
+        self.time_us
+            .extend(other.time_us.iter().map(|time| time + shift_us));
         self.samples.extend(&other.samples);
         Ok(())
     }

@@ -360,6 +360,13 @@ fn selects_renames_and_appends() {
             .map(|labels| (labels[39], labels[40])),
         Some((false, true))
     );
+    // Both clocks start from 0; the second recording comes after the first.
+    assert!(
+        recording
+            .time_us
+            .windows(2)
+            .all(|pair| pair[1] - pair[0] == 250_000)
+    );
     assert!(recording.require_rows(80).is_ok());
     assert!(
         recording

@@ -2,7 +2,7 @@
 
 use kuva::render::render::{Primitive, Scene, TextAnchor};
 
-use super::{Picture, colour};
+use super::{Picture, colour, title_size};
 use crate::evaluate::Confusion;
 
 const CELL_WIDTH: f64 = 150.0;
@@ -20,7 +20,8 @@ const WHITE_INK_SHARE: f64 = 0.7;
 pub fn confusion_matrix(title: &str, confusion: &Confusion) -> Picture {
     let width = LEFT + 2.0 * CELL_WIDTH + MARGIN;
     let mut scene = Scene::new(width, TOP + 2.0 * CELL_HEIGHT + MARGIN);
-    write(&mut scene, (width / 2.0, 30.0), title, 16, colour::TEXT);
+    let size = title_size(title, width - MARGIN);
+    write(&mut scene, (width / 2.0, 30.0), title, size, colour::TEXT);
     write(
         &mut scene,
         (LEFT + CELL_WIDTH, 68.0),

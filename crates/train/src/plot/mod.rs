@@ -23,8 +23,14 @@ pub use series::{Span, label_spans, reconstruction, scores_over_time};
 const WIDE: f64 = 1_000.0;
 /// Height of the pictures over time.
 const LOW: f64 = 380.0;
+/// Room for the title and, below it, the label of the upright axis.
+const MARGIN_TOP: f64 = 58.0;
+/// Room for the ticks and the label of the level axis.
+const MARGIN_BOTTOM: f64 = 52.0;
 /// Where the label of the upright axis begins.
-const Y_LABEL: (f64, f64) = (10.0, 50.0);
+const Y_LABEL: (f64, f64) = (10.0, 48.0);
+/// About what a legend beside the chart takes; the title stands above the chart alone.
+const LEGEND_WIDTH: f64 = 200.0;
 /// Pixels of a PNG for one of the SVG.
 const PNG_SCALE: f32 = 2.0;
 
@@ -112,6 +118,13 @@ fn plain(text: &str) -> String {
     text.replace('$', "\\$")
 }
 
+/// Returns the size at which a title fits into the width: 16 where it can be, never below 9.
+fn title_size(title: &str, width: f64) -> u32 {
+    // A character of the sans-serif face is on average 0.58 of its size wide.
+    let fitting = width / (0.58 * title.chars().count().max(1) as f64);
+    fitting.clamp(9.0, 16.0) as u32
+}
+
 /// Starts the layout that all pictures share.
 fn layout(x: (f64, f64), y: (f64, f64), title: &str, width: f64, height: f64) -> Layout {
     use kuva::render::theme::Theme;
@@ -126,9 +139,8 @@ fn layout(x: (f64, f64), y: (f64, f64), title: &str, width: f64, height: f64) ->
     Layout::new(x, y)
         .with_theme(theme)
         .with_title(plain(title))
-        // An empty line under the title, for the label of the upright axis.
-        .with_subtitle(" ")
-        .with_title_size(16)
+        .with_force_margins_y(MARGIN_TOP, MARGIN_BOTTOM)
+        .with_title_size(title_size(title, width - LEGEND_WIDTH))
         .with_label_size(13)
         .with_tick_size(11)
         .with_width(width)
