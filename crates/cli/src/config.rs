@@ -53,9 +53,14 @@ impl SettingsArgs {
 
     /// Puts the layers together over other defaults.
     pub(crate) fn settings_over(&self, defaults: &Settings) -> anyhow::Result<Settings> {
-        let merged: Table =
-            self.origins(defaults)?.into_iter().map(|origin| (origin.key, origin.value)).collect();
-        Value::Table(merged).try_into().context("the settings do not fit together")
+        let merged: Table = self
+            .origins(defaults)?
+            .into_iter()
+            .map(|origin| (origin.key, origin.value))
+            .collect();
+        Value::Table(merged)
+            .try_into()
+            .context("the settings do not fit together")
     }
 
     /// Returns every setting with its value and origin.
@@ -66,7 +71,10 @@ impl SettingsArgs {
             let layer = layers.iter().find(|layer| layer.table.contains_key(key));
             Origin {
                 key: key.clone(),
-                value: layer.and_then(|layer| layer.table.get(key)).unwrap_or(default).clone(),
+                value: layer
+                    .and_then(|layer| layer.table.get(key))
+                    .unwrap_or(default)
+                    .clone(),
                 from: layer.map_or_else(|| "default".to_owned(), |layer| layer.from.clone()),
             }
         };
@@ -76,15 +84,27 @@ impl SettingsArgs {
     /// The layers, strongest first.
     fn layers(&self, defaults: &Table) -> anyhow::Result<Vec<Layer>> {
         let mut layers = vec![
-            Layer { from: "flag".to_owned(), table: self.flags() },
-            Layer { from: "environment".to_owned(), table: environment(defaults)? },
+            Layer {
+                from: "flag".to_owned(),
+                table: self.flags(),
+            },
+            Layer {
+                from: "environment".to_owned(),
+                table: environment(defaults)?,
+            },
         ];
-        let project = self.config.clone().unwrap_or_else(|| PathBuf::from(PROJECT_FILE));
+        let project = self
+            .config
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(PROJECT_FILE));
         let must_exist = self.config.is_some();
         let user = user_file().map(|path| (path, false));
         for (path, must_exist) in std::iter::once((project, must_exist)).chain(user) {
             if let Some(table) = read_file(&path, must_exist, defaults)? {
-                layers.push(Layer { from: path.display().to_string(), table });
+                layers.push(Layer {
+                    from: path.display().to_string(),
+                    table,
+                });
             }
         }
         Ok(layers)
@@ -92,8 +112,13 @@ impl SettingsArgs {
 
     fn flags(&self) -> Table {
         let data = self.data.as_ref().map(|path| path.display().to_string());
-        let flags = [("data", data), ("http", self.http.clone()), ("mqtt", self.mqtt.clone())];
-        let given = |(key, value): (&str, Option<String>)| Some((key.to_owned(), Value::String(value?)));
+        let flags = [
+            ("data", data),
+            ("http", self.http.clone()),
+            ("mqtt", self.mqtt.clone()),
+        ];
+        let given =
+            |(key, value): (&str, Option<String>)| Some((key.to_owned(), Value::String(value?)));
         flags.into_iter().filter_map(given).collect()
     }
 }
@@ -108,13 +133,17 @@ fn user_file() -> Option<PathBuf> {
 fn read_file(path: &Path, must_exist: bool, defaults: &Table) -> anyhow::Result<Option<Table>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
+            return Ok(None);
+        }
         Err(error) => {
-            return Err(error).with_context(|| format!("cannot read the settings file `{}`", path.display()));
+            return Err(error)
+                .with_context(|| format!("cannot read the settings file `{}`", path.display()));
         }
     };
-    let table: Table =
-        text.parse().with_context(|| format!("the settings file `{}` is not TOML", path.display()))?;
+    let table: Table = text
+        .parse()
+        .with_context(|| format!("the settings file `{}` is not TOML", path.display()))?;
     for key in table.keys() {
         if !defaults.contains_key(key) {
             return Err(unknown_key(key, &path.display().to_string(), defaults));
@@ -128,7 +157,9 @@ fn environment(defaults: &Table) -> anyhow::Result<Table> {
     let mut table = Table::new();
     for (key, default) in defaults {
         let name = format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase());
-        let Ok(text) = std::env::var(&name) else { continue };
+        let Ok(text) = std::env::var(&name) else {
+            continue;
+        };
         let value = match default {
             Value::String(_) => Value::String(text),
             _ => {
@@ -147,6 +178,9 @@ fn unknown_key(key: &str, file: &str, defaults: &Table) -> anyhow::Error {
     let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
     Hinted::new(
         format!("the settings file `{file}` has an unknown key `{key}`"),
-        format!("known keys are {}; `stonechat config template` prints them with their defaults", known.join(", ")),
+        format!(
+            "known keys are {}; `stonechat config template` prints them with their defaults",
+            known.join(", ")
+        ),
     )
 }

@@ -48,7 +48,13 @@ pub(crate) struct ReadArgs {
 }
 
 fn parse_rows(text: &str) -> Result<Range<usize>, String> {
-    let parse = |part: &str, default| if part.is_empty() { Some(default) } else { part.parse().ok() };
+    let parse = |part: &str, default| {
+        if part.is_empty() {
+            Some(default)
+        } else {
+            part.parse().ok()
+        }
+    };
     text.split_once("..")
         .and_then(|(start, end)| Some(parse(start, 0)?..parse(end, usize::MAX)?))
         .filter(|range| range.start < range.end)
@@ -66,8 +72,14 @@ impl std::str::FromStr for Source {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let whole = || Self { path: PathBuf::from(text), part: 0.0..1.0 };
-        let Some((path, part)) = text.rsplit_once('@').filter(|(_, part)| part.contains("..")) else {
+        let whole = || Self {
+            path: PathBuf::from(text),
+            part: 0.0..1.0,
+        };
+        let Some((path, part)) = text
+            .rsplit_once('@')
+            .filter(|(_, part)| part.contains(".."))
+        else {
             return Ok(whole());
         };
         let percent = |part: &str, default: f64| match part.strip_suffix('%') {
@@ -77,9 +89,10 @@ impl std::str::FromStr for Source {
         };
         let (start, end) = part.split_once("..").unwrap_or(("", ""));
         match (percent(start, 0.0), percent(end, 1.0)) {
-            (Some(start), Some(end)) if 0.0 <= start && start < end && end <= 1.0 => {
-                Ok(Self { path: PathBuf::from(path), part: start..end })
-            }
+            (Some(start), Some(end)) if 0.0 <= start && start < end && end <= 1.0 => Ok(Self {
+                path: PathBuf::from(path),
+                part: start..end,
+            }),
             _ => Err("a part of a file is written FILE@0%..60%".to_owned()),
         }
     }
@@ -92,7 +105,9 @@ impl ReadArgs {
             Some("none") => Choice::Unused,
             Some(name) => Choice::Column(Column::new(name)),
         };
-        let delimiter = self.delimiter.map(|c| u8::try_from(c).context("--delimiter takes an ASCII character"));
+        let delimiter = self
+            .delimiter
+            .map(|c| u8::try_from(c).context("--delimiter takes an ASCII character"));
         Ok(ReadOptions {
             delimiter: delimiter.transpose()?,
             header: self.no_header.then_some(false),
@@ -116,15 +131,25 @@ impl ReadArgs {
         if let Some(points) = &self.points {
             let far = recording.label_points(&read_points(points, &key)?);
             if far > 0 {
-                output.warn(format!("{far} labelled points lie outside of `{}`", recording.name));
+                output.warn(format!(
+                    "{far} labelled points lie outside of `{}`",
+                    recording.name
+                ));
             }
         }
         let missing: usize = report.missing_cells.iter().sum();
         if missing > 0 {
-            output.warn(format!("`{}` has {missing} cells without a number: they count as sensor faults", recording.name));
+            output.warn(format!(
+                "`{}` has {missing} cells without a number: they count as sensor faults",
+                recording.name
+            ));
         }
         if !report.skipped_columns.is_empty() {
-            output.note(format!("`{}`: left out, no numbers: {}", recording.name, report.skipped_columns.join(", ")));
+            output.note(format!(
+                "`{}`: left out, no numbers: {}",
+                recording.name,
+                report.skipped_columns.join(", ")
+            ));
         }
         Ok(if report.clip_column.is_some() {
             recording.slice_clips(source.part.clone())
@@ -134,8 +159,14 @@ impl ReadArgs {
     }
 
     /// Reads several files of the same channels into one recording.
-    pub(crate) fn read_all(&self, sources: &[Source], output: &Output) -> anyhow::Result<Recording> {
-        let Some((first, others)) = sources.split_first() else { bail!("name at least one recording") };
+    pub(crate) fn read_all(
+        &self,
+        sources: &[Source],
+        output: &Output,
+    ) -> anyhow::Result<Recording> {
+        let Some((first, others)) = sources.split_first() else {
+            bail!("name at least one recording")
+        };
         let mut recording = self.read(first, output)?;
         for source in others {
             recording.append(&self.read(source, output)?)?;

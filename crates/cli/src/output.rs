@@ -1,5 +1,9 @@
 //! What people and programs see: data on stdout, everything else on stderr.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one file that prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one file that prints"
+)]
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
@@ -53,7 +57,8 @@ impl Output {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => {
-                stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         };
         let level = match (args.quiet, args.verbose) {
@@ -62,11 +67,23 @@ impl Output {
             (_, 1) => "info,stonechat=debug,stonechat_server=debug",
             (_, _) => "debug",
         };
-        let filter = EnvFilter::try_from_env("STONECHAT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(color);
+        let filter =
+            EnvFilter::try_from_env("STONECHAT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(stderr)
+            .with_ansi(color);
         // A second subscriber cannot be set; there is none, since this runs once.
-        let _ = if args.json { logs.json().try_init() } else { logs.with_target(false).try_init() };
-        Self { json: args.json, quiet: args.quiet, color }
+        let _ = if args.json {
+            logs.json().try_init()
+        } else {
+            logs.with_target(false).try_init()
+        };
+        Self {
+            json: args.json,
+            quiet: args.quiet,
+            color,
+        }
     }
 
     /// Tells whether results are JSON.
@@ -77,8 +94,11 @@ impl Output {
     /// Prints a result: as JSON when that was asked for, else as text.
     pub(crate) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
         let text = if self.json {
-            serde_json::to_string(&WithSchema { schema: SCHEMA, value })
-                .expect("results are made of maps with text keys")
+            serde_json::to_string(&WithSchema {
+                schema: SCHEMA,
+                value,
+            })
+            .expect("results are made of maps with text keys")
         } else {
             text()
         };
@@ -107,7 +127,10 @@ impl Output {
         for cause in error.chain().skip(1) {
             let _ = writeln!(stderr(), "  because: {cause}");
         }
-        if let Some(hinted) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
+        if let Some(hinted) = error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<Hinted>())
+        {
             let _ = writeln!(stderr(), "{} {}", self.painted("hint:", "36"), hinted.hint);
         }
     }
@@ -123,7 +146,11 @@ impl Output {
     }
 
     fn painted(&self, text: &str, code: &str) -> String {
-        if self.color { format!("\x1b[1;{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\x1b[1;{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -137,7 +164,10 @@ pub(crate) struct Hinted {
 impl Hinted {
     /// Makes an error: what is wrong and where, and what to do.
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self { message: message.into(), hint: hint.into() })
+        anyhow::Error::new(Self {
+            message: message.into(),
+            hint: hint.into(),
+        })
     }
 }
 

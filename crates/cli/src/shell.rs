@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rumqttc::{AsyncClient, ConnectReturnCode, ConnectionError, Event, Incoming, MqttOptions, Outgoing, QoS};
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, Incoming, MqttOptions, Outgoing, QoS,
+};
 use stonechat_core::decision::Verdict;
 use stonechat_core::device::{Counters, Device, Settings};
 use stonechat_core::limits::{MESSAGE_LEN_MAX, OUTBOX_SLOT_LEN, OUTBOX_SLOTS_MAX};
@@ -42,6 +44,9 @@ pub(crate) struct Link {
 pub(crate) trait SampleSource: Send {
     /// Returns the next sample, one number a channel, and whether a gap lies before it.
     fn next_sample(&mut self) -> Option<(Vec<f32>, bool)>;
+
+    /// Tells whether the source can wait while the outbox is full; a sensor cannot, a recording can.
+    fn can_wait(&self) -> bool;
 }
 
 /// How fast samples are taken.
@@ -98,7 +103,9 @@ pub(crate) async fn run_device(
     let mut clock = Clock::new(pace);
     let mut ended_at = None;
     loop {
-        if ended_at.is_none() && (*stop.borrow() || !feed(&mut device, &mut source, &mut clock, &mut run)) {
+        if ended_at.is_none()
+            && (*stop.borrow() || !feed(&mut device, &mut source, &mut clock, &mut run))
+        {
             device.flush(now_us());
             ended_at = Some(Instant::now());
         }
@@ -140,17 +147,27 @@ pub(crate) async fn run_device(
     run.counters = device.counters();
     let _ = connection.client.try_disconnect();
     // The server closes the connection in answer.
-    let _ = tokio::time::timeout(TICK, async { while connection.events.recv().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(TICK, async {
+        while connection.events.recv().await.is_some() {}
+    })
+    .await;
     Ok(run)
 }
 
 /// Takes in the samples that are due; false once the source has ended.
-fn feed(device: &mut Device<'_, '_>, source: &mut impl SampleSource, clock: &mut Clock, run: &mut Run) -> bool {
+fn feed(
+    device: &mut Device<'_, '_>,
+    source: &mut impl SampleSource,
+    clock: &mut Clock,
+    run: &mut Run,
+) -> bool {
     for _ in 0..BURST_SAMPLES_MAX {
-        if !clock.is_due() || !device.has_room() && matches!(clock.pace, Pace::Full) {
+        if !clock.is_due() || source.can_wait() && !device.has_room() {
             break;
         }
-        let Some((sample, after_gap)) = source.next_sample() else { return false };
+        let Some((sample, after_gap)) = source.next_sample() else {
+            return false;
+        };
         clock.taken += 1;
         if after_gap {
             device.reset_window();
@@ -171,12 +188,18 @@ struct Clock {
 
 impl Clock {
     fn new(pace: Pace) -> Self {
-        Self { pace, started: Instant::now(), taken: 0 }
+        Self {
+            pace,
+            started: Instant::now(),
+            taken: 0,
+        }
     }
 
     fn next_due(&self) -> Instant {
         match self.pace {
-            Pace::Rate(rate_hz) => self.started + Duration::from_secs_f64(self.taken as f64 / rate_hz),
+            Pace::Rate(rate_hz) => {
+                self.started + Duration::from_secs_f64(self.taken as f64 / rate_hz)
+            }
             Pace::Full => self.started,
         }
     }
@@ -187,7 +210,11 @@ impl Clock {
 
     fn next_wake(&self, waits_for_network: bool) -> Instant {
         let tick = Instant::now() + TICK;
-        if waits_for_network { tick } else { self.next_due().min(tick) }
+        if waits_for_network {
+            tick
+        } else {
+            self.next_due().min(tick)
+        }
     }
 }
 
@@ -237,9 +264,13 @@ impl Connection {
     /// Hands the device's messages to the client, as many as its queue takes.
     fn send(&mut self, device: &mut Device<'_, '_>) {
         while self.handed.len() < OUTBOX_SLOTS_MAX {
-            let Some(transmit) = device.transmit() else { break };
+            let Some(transmit) = device.transmit() else {
+                break;
+            };
             self.handed.push_back(transmit.sequence);
-            let sent = self.client.try_publish(&self.topic, QoS::AtLeastOnce, false, transmit.payload);
+            let sent =
+                self.client
+                    .try_publish(&self.topic, QoS::AtLeastOnce, false, transmit.payload);
             // The client's queue is as long as the outbox, so it takes every message.
             debug_assert!(sent.is_ok(), "the client's queue is full");
         }
@@ -263,7 +294,11 @@ impl Connection {
     }
 }
 
-type Opened = (AsyncClient, mpsc::Receiver<Result<Event, ConnectionError>>, JoinHandle<()>);
+type Opened = (
+    AsyncClient,
+    mpsc::Receiver<Result<Event, ConnectionError>>,
+    JoinHandle<()>,
+);
 
 /// Connects after `wait`, in a task of its own: connecting must not be broken off by a sample.
 fn open(link: &Link, wait: Duration) -> Opened {
@@ -291,14 +326,22 @@ fn open(link: &Link, wait: Duration) -> Opened {
 fn is_final(code: ConnectReturnCode) -> bool {
     matches!(
         code,
-        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadClientId
+        ConnectReturnCode::BadUserNamePassword
+            | ConnectReturnCode::NotAuthorized
+            | ConnectReturnCode::BadClientId
     )
 }
 
 fn refused(link: &Link, code: ConnectReturnCode) -> anyhow::Error {
     Hinted::new(
-        format!("the server at {}:{} refuses the device `{}`: {code:?}", link.host, link.port, link.id),
-        format!("add it with `stonechat device add {}` and give the token that this prints", link.id),
+        format!(
+            "the server at {}:{} refuses the device `{}`: {code:?}",
+            link.host, link.port, link.id
+        ),
+        format!(
+            "add it with `stonechat device add {}` and give the token that this prints",
+            link.id
+        ),
     )
 }
 
@@ -309,7 +352,9 @@ pub(crate) fn random_session() -> anyhow::Result<u32> {
 
 /// Returns unix microseconds.
 pub(crate) fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, micros)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -32,9 +32,18 @@ impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         match self.command {
             Command::Show(settings) => {
-                let shown = Shown { settings: settings.origins(&Settings::default())? };
+                let shown = Shown {
+                    settings: settings.origins(&Settings::default())?,
+                };
                 output.result(&shown, || {
-                    let line = |origin: &Origin| format!("{:<16} {:<24} {}\n", origin.key, origin.value.to_string(), origin.from);
+                    let line = |origin: &Origin| {
+                        format!(
+                            "{:<16} {:<24} {}\n",
+                            origin.key,
+                            origin.value.to_string(),
+                            origin.from
+                        )
+                    };
                     shown.settings.iter().map(line).collect()
                 });
             }
@@ -43,9 +52,12 @@ impl Args {
                 output.result(&defaults, || {
                     let table = toml::to_string(&defaults).unwrap_or_default();
                     let commented = table.lines().map(|line| format!("# {line}\n"));
-                    std::iter::once("# Settings of stonechat; a line without its # overrides the default.\n".to_owned())
-                        .chain(commented)
-                        .collect()
+                    std::iter::once(
+                        "# Settings of stonechat; a line without its # overrides the default.\n"
+                            .to_owned(),
+                    )
+                    .chain(commented)
+                    .collect()
                 });
             }
         }

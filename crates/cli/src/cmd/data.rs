@@ -33,7 +33,9 @@ impl Args {
 
 /// Read recordings, check them, and write them as one file; say what was found.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: stonechat data import log.csv --channels 3=temperature:Cel --rate 0.2 -o room.parquet")]
+#[command(
+    after_help = "Example: stonechat data import log.csv --channels 3=temperature:Cel --rate 0.2 -o room.parquet"
+)]
 struct ImportArgs {
     /// Recordings, CSV or Parquet: FILE or FILE@0%..60%.
     #[arg(required = true, value_name = "RECORDING")]
@@ -80,19 +82,29 @@ impl ImportArgs {
 }
 
 fn write(path: &std::path::Path, recording: &Recording) -> anyhow::Result<()> {
-    let is_parquet = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
-    if is_parquet { write_parquet(path, recording)? } else { write_csv(path, recording)? }
+    let is_parquet = path
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
+    if is_parquet {
+        write_parquet(path, recording)?
+    } else {
+        write_csv(path, recording)?
+    }
     Ok(())
 }
 
 fn summarise(recording: &Recording, file: Option<&PathBuf>) -> Imported {
     let channel = |(index, info): (usize, &stonechat_train::dataset::ChannelInfo)| {
-        let numbers: Vec<f32> = recording.channel(index).filter(|number| number.is_finite()).collect();
+        let numbers: Vec<f32> = recording
+            .channel(index)
+            .filter(|number| number.is_finite())
+            .collect();
         Channel {
             name: info.name.clone(),
             unit: info.unit.clone(),
             minimum: numbers.iter().copied().fold(f32::INFINITY, f32::min),
-            mean: numbers.iter().map(|number| f64::from(*number)).sum::<f64>() / numbers.len().max(1) as f64,
+            mean: numbers.iter().map(|number| f64::from(*number)).sum::<f64>()
+                / numbers.len().max(1) as f64,
             maximum: numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max),
             missing: recording.rows() - numbers.len(),
         }
@@ -104,7 +116,10 @@ fn summarise(recording: &Recording, file: Option<&PathBuf>) -> Imported {
         rate_hz: recording.rate_hz,
         segments: recording.segment_starts.len(),
         channels: recording.channels.iter().enumerate().map(channel).collect(),
-        anomalous_rows: recording.labels.as_ref().map(|labels| labels.iter().filter(|label| **label).count()),
+        anomalous_rows: recording
+            .labels
+            .as_ref()
+            .map(|labels| labels.iter().filter(|label| **label).count()),
         file: file.map(|path| path.display().to_string()),
     }
 }
@@ -113,11 +128,23 @@ fn text(imported: &Imported) -> String {
     let channels = imported.channels.iter().map(|channel| {
         format!(
             "\n  {} [{}]  {} .. {} (mean {:.4}), {} missing",
-            channel.name, channel.unit, channel.minimum, channel.maximum, channel.mean, channel.missing
+            channel.name,
+            channel.unit,
+            channel.minimum,
+            channel.maximum,
+            channel.mean,
+            channel.missing
         )
     });
-    let labels = imported.anomalous_rows.map(|rows| format!("\nlabels      {rows} rows anomalous")).unwrap_or_default();
-    let file = imported.file.as_ref().map(|file| format!("\nwritten     {file}")).unwrap_or_default();
+    let labels = imported
+        .anomalous_rows
+        .map(|rows| format!("\nlabels      {rows} rows anomalous"))
+        .unwrap_or_default();
+    let file = imported
+        .file
+        .as_ref()
+        .map(|file| format!("\nwritten     {file}"))
+        .unwrap_or_default();
     format!(
         "recording   {}\nrows        {} at {:.4} Hz: {:.0} s in {} runs without a gap\nchannels    {}{}{labels}{file}",
         imported.name,
@@ -177,10 +204,22 @@ impl SynthArgs {
         let Kind::Temperature = self.kind;
         let faults = match self.faults {
             0 => FaultPlan::None,
-            count => FaultPlan::Random { count, first_row: NORMAL_ROWS_FIRST },
+            count => FaultPlan::Random {
+                count,
+                first_row: NORMAL_ROWS_FIRST,
+            },
         };
-        let sensor = TemperatureOptions { rate_hz: self.rate, ..TemperatureOptions::default() };
-        let options = synth::Options { seed: self.seed, rows: self.rows, sensor, faults, ..synth::Options::default() };
+        let sensor = TemperatureOptions {
+            rate_hz: self.rate,
+            ..TemperatureOptions::default()
+        };
+        let options = synth::Options {
+            seed: self.seed,
+            rows: self.rows,
+            sensor,
+            faults,
+            ..synth::Options::default()
+        };
         let (recording, faults) = synth::temperature(&options)?;
         write(&self.output, &recording)?;
         if !faults.is_empty() {
@@ -188,12 +227,27 @@ impl SynthArgs {
             sidecar.push(".faults.json");
             std::fs::write(sidecar, serde_json::to_string_pretty(&faults)?)?;
         }
-        let made = Made { file: self.output.display().to_string(), rows: recording.rows(), faults };
+        let made = Made {
+            file: self.output.display().to_string(),
+            rows: recording.rows(),
+            faults,
+        };
         output.result(&made, || {
             let faults = made.faults.iter().map(|fault| {
-                format!("\n  {:<12} rows {} to {}", fault.kind.name(), fault.start_row, fault.start_row + fault.rows)
+                format!(
+                    "\n  {:<12} rows {} to {}",
+                    fault.kind.name(),
+                    fault.start_row,
+                    fault.start_row + fault.rows
+                )
             });
-            format!("{} ({} rows, {} faults){}", made.file, made.rows, made.faults.len(), faults.collect::<String>())
+            format!(
+                "{} ({} rows, {} faults){}",
+                made.file,
+                made.rows,
+                made.faults.len(),
+                faults.collect::<String>()
+            )
         });
         Ok(Outcome::Done)
     }

@@ -145,14 +145,26 @@ impl Args {
     }
 
     /// Starts the server; where the usual HTTP port is taken and no other was asked for, on a free one.
-    async fn start_server(&self, folder: &TemporaryFolder, output: &Output) -> anyhow::Result<Running> {
+    async fn start_server(
+        &self,
+        folder: &TemporaryFolder,
+        output: &Output,
+    ) -> anyhow::Result<Running> {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let defaults = Settings { data: folder.0.clone(), mqtt: any_port, ..Settings::default() };
+        let defaults = Settings {
+            data: folder.0.clone(),
+            mqtt: any_port,
+            ..Settings::default()
+        };
         let settings = self.settings.settings_over(&defaults)?;
         match Server::start(settings.clone()).await {
             Err(StartError::PortInUse(address)) if address == defaults.http => {
                 output.note(format!("{address} is in use; taking a free port"));
-                Ok(Server::start(Settings { http: any_port, ..settings }).await?)
+                Ok(Server::start(Settings {
+                    http: any_port,
+                    ..settings
+                })
+                .await?)
             }
             started => Ok(started?),
         }
@@ -165,7 +177,10 @@ impl Args {
         let injected = Arc::new(Mutex::new(Vec::new()));
         let mut fleet = Vec::new();
         for index in 0..self.devices {
-            fleet.push(self.start_device(index, &server, &detector, &injected, &stopped).await?);
+            fleet.push(
+                self.start_device(index, &server, &detector, &injected, &stopped)
+                    .await?,
+            );
         }
         let limit = Duration::from_secs(self.seconds.unwrap_or(ENDLESS_S));
         tokio::select! {
@@ -177,7 +192,10 @@ impl Args {
         for device in fleet {
             runs.push(device.await??);
         }
-        let injected = injected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let injected = injected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let summary = summarise(&server, self.devices, begun, injected, &runs).await;
         server.shutdown().await;
         summary
@@ -192,7 +210,10 @@ impl Args {
         stopped: &watch::Receiver<bool>,
     ) -> anyhow::Result<JoinHandle<anyhow::Result<Run>>> {
         let id = device_name(index);
-        let token = server.registry().rotate(&DeviceId::parse(&id).context("a legal identity")?).await?;
+        let token = server
+            .registry()
+            .rotate(&DeviceId::parse(&id).context("a legal identity")?)
+            .await?;
         let link = Link {
             host: server.mqtt_addr.ip().to_string(),
             port: server.mqtt_addr.port(),
@@ -209,11 +230,24 @@ impl Args {
             device: id,
             injected: injected.clone(),
         };
-        let reporting = Reporting { flush_interval: FLUSH_INTERVAL, report_interval: Duration::ZERO };
+        let reporting = Reporting {
+            flush_interval: FLUSH_INTERVAL,
+            report_interval: Duration::ZERO,
+        };
         let session = random_session()?;
         let (detector, stopped) = (detector.clone(), stopped.clone());
         Ok(tokio::spawn(async move {
-            run_device(&link, &detector, session, source, Pace::Rate(rate_hz), reporting, stopped, |_| {}).await
+            run_device(
+                &link,
+                &detector,
+                session,
+                source,
+                Pace::Rate(rate_hz),
+                reporting,
+                stopped,
+                |_| {},
+            )
+            .await
         }))
     }
 
@@ -239,13 +273,28 @@ impl Args {
 }
 
 fn train_detector() -> anyhow::Result<Trained> {
-    let options = synth::Options { seed: TRAINING_SEED, rows: TRAINING_ROWS, ..synth::Options::default() };
+    let options = synth::Options {
+        seed: TRAINING_SEED,
+        rows: TRAINING_ROWS,
+        ..synth::Options::default()
+    };
     let (recording, _) = synth::temperature(&options)?;
-    Ok(train(&recording, &Recipe::synthetic_room(), |_| ControlFlow::Continue(()))?)
+    Ok(train(&recording, &Recipe::synthetic_room(), |_| {
+        ControlFlow::Continue(())
+    })?)
 }
 
 fn device_name(index: u16) -> String {
-    const ROOMS: [&str; 8] = ["cellar", "kitchen", "study", "workshop", "nursery", "greenhouse", "attic", "server-room"];
+    const ROOMS: [&str; 8] = [
+        "cellar",
+        "kitchen",
+        "study",
+        "workshop",
+        "nursery",
+        "greenhouse",
+        "attic",
+        "server-room",
+    ];
     let room = ROOMS[usize::from(index) % ROOMS.len()];
     match usize::from(index) / ROOMS.len() {
         0 => room.to_owned(),
@@ -271,16 +320,23 @@ impl SampleSource for Room {
             self.faults.pop_front();
             self.source.inject(kind, rows);
             let start_ms = (now_us() / 1_000) as i64;
-            self.injected.lock().unwrap_or_else(PoisonError::into_inner).push(Injected {
-                device: self.device.clone(),
-                kind: kind.name(),
-                start_ms,
-                end_ms: start_ms + (rows as f64 * 1_000.0 / self.rate_hz) as i64,
-                detected_after_ms: None,
-            });
+            self.injected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Injected {
+                    device: self.device.clone(),
+                    kind: kind.name(),
+                    start_ms,
+                    end_ms: start_ms + (rows as f64 * 1_000.0 / self.rate_hz) as i64,
+                    detected_after_ms: None,
+                });
         }
         self.sample += 1;
         Some((vec![self.source.next_sample()], false))
+    }
+
+    fn can_wait(&self) -> bool {
+        false
     }
 }
 
@@ -304,10 +360,14 @@ async fn summarise(
             points_max: POINTS_MAX,
         };
         let series = store.readings(query).await?;
-        let points: Vec<(i64, f64)> = series.into_iter().flat_map(|series| series.points).collect();
+        let points: Vec<(i64, f64)> = series
+            .into_iter()
+            .flat_map(|series| series.points)
+            .collect();
         for raised_ms in rising_edges(&points) {
             let cause = injected.iter_mut().find(|fault| {
-                fault.device == device && (fault.start_ms..=fault.end_ms + AFTERMATH_MS).contains(&raised_ms)
+                fault.device == device
+                    && (fault.start_ms..=fault.end_ms + AFTERMATH_MS).contains(&raised_ms)
             });
             match cause {
                 Some(fault) => {
@@ -318,7 +378,12 @@ async fn summarise(
             }
         }
     }
-    let alarms = store.alarms(AlarmsQuery { limit: usize::MAX, ..AlarmsQuery::default() }).await?;
+    let alarms = store
+        .alarms(AlarmsQuery {
+            limit: usize::MAX,
+            ..AlarmsQuery::default()
+        })
+        .await?;
     let totals = store.totals().await?;
     Ok(Summary {
         event: "summary",
@@ -328,7 +393,10 @@ async fn summarise(
         readings_stored: totals.readings,
         windows_scored: runs.iter().map(|run| run.counters.windows).sum(),
         anomalies_injected: injected.len(),
-        anomalies_detected: injected.iter().filter(|fault| fault.detected_after_ms.is_some()).count(),
+        anomalies_detected: injected
+            .iter()
+            .filter(|fault| fault.detected_after_ms.is_some())
+            .count(),
         alarms_opened: alarms.len(),
         false_alarms,
         reports_dropped: runs.iter().map(|run| run.counters.reports_dropped).sum(),
@@ -351,7 +419,12 @@ fn rising_edges(points: &[(i64, f64)]) -> Vec<i64> {
 
 fn text(summary: &Summary) -> String {
     let fault = |fault: &Injected| match fault.detected_after_ms {
-        Some(delay_ms) => format!("\n  {:<12} {:<12} found after {:.1} s", fault.device, fault.kind, delay_ms as f64 / 1_000.0),
+        Some(delay_ms) => format!(
+            "\n  {:<12} {:<12} found after {:.1} s",
+            fault.device,
+            fault.kind,
+            delay_ms as f64 / 1_000.0
+        ),
         None => format!("\n  {:<12} {:<12} NOT FOUND", fault.device, fault.kind),
     };
     format!(
@@ -370,7 +443,11 @@ fn text(summary: &Summary) -> String {
 }
 
 fn open_browser(url: &str) {
-    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
     // Without a desktop there is none; the address is on the screen.
     let _ = std::process::Command::new(opener)
         .arg(url)
@@ -385,7 +462,8 @@ struct TemporaryFolder(PathBuf);
 impl TemporaryFolder {
     fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("stonechat-demo-{:08x}", random_session()?));
-        std::fs::create_dir(&path).with_context(|| format!("cannot make the folder `{}`", path.display()))?;
+        std::fs::create_dir(&path)
+            .with_context(|| format!("cannot make the folder `{}`", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -71,13 +71,24 @@ struct Credential {
 impl AddArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let registry = Registry::in_folder(&self.settings.settings()?.data);
-        let ids = self.ids.iter().map(|id| DeviceId::parse(id).with_context(|| format!("`{id}` is no device's identity")));
+        let ids = self.ids.iter().map(|id| {
+            DeviceId::parse(id).with_context(|| format!("`{id}` is no device's identity"))
+        });
         let ids = ids.collect::<anyhow::Result<Vec<_>>>()?;
         runtime()?.block_on(async {
             for id in ids {
-                let token = if self.new_token { registry.rotate(&id).await } else { registry.add(&id).await }?;
-                let credential = Credential { device: id.as_str().to_owned(), token: token.reveal().to_owned() };
-                output.result(&credential, || format!("{} {}", credential.device, credential.token));
+                let token = if self.new_token {
+                    registry.rotate(&id).await
+                } else {
+                    registry.add(&id).await
+                }?;
+                let credential = Credential {
+                    device: id.as_str().to_owned(),
+                    token: token.reveal().to_owned(),
+                };
+                output.result(&credential, || {
+                    format!("{} {}", credential.device, credential.token)
+                });
             }
             Ok(Outcome::Done)
         })
@@ -220,14 +231,22 @@ impl Ran {
 
 /// Replays a recording, or makes one up as it goes.
 enum Samples {
-    Recorded { recording: Arc<Recording>, row: usize, segment: usize },
+    Recorded {
+        recording: Arc<Recording>,
+        row: usize,
+        segment: usize,
+    },
     Synthetic(Box<TemperatureSource>),
 }
 
 impl SampleSource for Samples {
     fn next_sample(&mut self) -> Option<(Vec<f32>, bool)> {
         match self {
-            Self::Recorded { recording, row, segment } => {
+            Self::Recorded {
+                recording,
+                row,
+                segment,
+            } => {
                 if *row >= recording.rows() {
                     return None;
                 }
@@ -240,19 +259,28 @@ impl SampleSource for Samples {
             Self::Synthetic(source) => Some((vec![source.next_sample()], false)),
         }
     }
+
+    fn can_wait(&self) -> bool {
+        matches!(self, Self::Recorded { .. })
+    }
 }
 
 impl RunArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let detector = Arc::new(DetectorFile::read(&self.detector)?);
         let credentials = self.credentials()?;
-        let recording = self.recording.as_ref().map(|source| self.read.read(source, output)).transpose()?;
+        let recording = self
+            .recording
+            .as_ref()
+            .map(|source| self.read.read(source, output))
+            .transpose()?;
         if let Some(recording) = &recording {
             replay::check(&detector.detector(), recording)?;
         }
         let recording = recording.map(Arc::new);
         let acknowledged = self.acknowledged.as_ref().map(|path| {
-            let file = File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
             anyhow::Ok(Arc::new(Mutex::new(BufWriter::new(file))))
         });
         let acknowledged = acknowledged.transpose()?;
@@ -316,25 +344,43 @@ impl RunArgs {
         }
         if !lost.is_empty() {
             return Err(Hinted::new(
-                format!("the server at {} did not acknowledge every message of {}", self.server, lost.join(", ")),
+                format!(
+                    "the server at {} did not acknowledge every message of {}",
+                    self.server,
+                    lost.join(", ")
+                ),
                 "is it running, and is that its MQTT address? `stonechat serve` prints it",
             ));
         }
-        Ok(if raised && self.fail_on_anomaly { Outcome::No } else { Outcome::Done })
+        Ok(if raised && self.fail_on_anomaly {
+            Outcome::No
+        } else {
+            Outcome::Done
+        })
     }
 
     fn samples(&self, recording: Option<&Arc<Recording>>, index: usize) -> Samples {
         match recording {
-            Some(recording) => Samples::Recorded { recording: recording.clone(), row: 0, segment: 0 },
+            Some(recording) => Samples::Recorded {
+                recording: recording.clone(),
+                row: 0,
+                segment: 0,
+            },
             None => {
                 let seed = self.synth.unwrap_or(0).wrapping_add(index as u64);
-                Samples::Synthetic(Box::new(TemperatureSource::new(seed, TemperatureOptions::default())))
+                Samples::Synthetic(Box::new(TemperatureSource::new(
+                    seed,
+                    TemperatureOptions::default(),
+                )))
             }
         }
     }
 
     fn server(&self) -> anyhow::Result<(String, u16)> {
-        let split = self.server.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+        let split = self
+            .server
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
         split.with_context(|| format!("--server is `{}`, but must be HOST:PORT", self.server))
     }
 
@@ -351,11 +397,18 @@ impl RunArgs {
             })?,
         };
         let mut credentials = HashMap::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        for (number, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+        {
             let Some((id, token)) = line.trim().split_once(' ') else {
                 bail!("line {} of the credentials is not `ID TOKEN`", number + 1);
             };
-            if credentials.insert(id.to_owned(), token.trim().to_owned()).is_some() {
+            if credentials
+                .insert(id.to_owned(), token.trim().to_owned())
+                .is_some()
+            {
                 bail!("the credentials name the device `{id}` twice");
             }
         }

@@ -49,16 +49,27 @@ impl Args {
             Format::Tflite => "tflite",
             Format::CHeader | Format::DetectorHeader => "h",
         };
-        let path = self.output.unwrap_or_else(|| self.detector.with_extension(ending));
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let path = self
+            .output
+            .unwrap_or_else(|| self.detector.with_extension(ending));
+        let name = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let bytes = match self.format {
             Format::Tflite => tflite(&file)?,
             Format::CHeader => c_header(&name, &tflite(&file)?)?.into_bytes(),
             Format::DetectorHeader => c_header(&name, file.bytes())?.into_bytes(),
         };
-        std::fs::write(&path, &bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
-        let written = Written { file: path.display().to_string(), bytes: bytes.len() };
-        output.result(&written, || format!("{} ({} bytes)", written.file, written.bytes));
+        std::fs::write(&path, &bytes)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        let written = Written {
+            file: path.display().to_string(),
+            bytes: bytes.len(),
+        };
+        output.result(&written, || {
+            format!("{} ({} bytes)", written.file, written.bytes)
+        });
         Ok(Outcome::Done)
     }
 }
@@ -69,7 +80,11 @@ fn tflite(file: &DetectorFile) -> anyhow::Result<Vec<u8>> {
         Some(DetectorNetwork::Float(network)) => Ok(tflite_float(&network)?),
         Some(DetectorNetwork::Int8(network)) => Ok(tflite_int8(&network)?),
         None => Err(Hinted::new(
-            format!("the detector `{}` has no network: its engine is {}", detector.name(), detector.engine().kind().name()),
+            format!(
+                "the detector `{}` has no network: its engine is {}",
+                detector.name(),
+                detector.engine().kind().name()
+            ),
             "export it with --format detector-header, or train one with --detector dense",
         )),
     }

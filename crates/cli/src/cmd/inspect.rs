@@ -58,8 +58,16 @@ fn contents<'a>(detector: &Detector<'a>) -> Contents<'a> {
     let rule = detector.decision_rule();
     let names: Vec<&str> = detector.channels().map(|channel| channel.name).collect();
     let feature = |feature: stonechat_core::features::Feature| {
-        let parameter = if feature.parameter > 0 { format!(":{}", feature.parameter) } else { String::new() };
-        format!("{}/{}{parameter}", names[usize::from(feature.channel)], feature.kind.name())
+        let parameter = if feature.parameter > 0 {
+            format!(":{}", feature.parameter)
+        } else {
+            String::new()
+        };
+        format!(
+            "{}/{}{parameter}",
+            names[usize::from(feature.channel)],
+            feature.kind.name()
+        )
     };
     Contents {
         name: detector.name(),
@@ -94,7 +102,12 @@ fn text(contents: &Contents<'_>) -> String {
     let channels: Vec<String> = contents
         .channels
         .iter()
-        .map(|channel| format!("{} [{}] {} .. {}", channel.name, channel.unit, channel.minimum, channel.maximum))
+        .map(|channel| {
+            format!(
+                "{} [{}] {} .. {}",
+                channel.name, channel.unit, channel.minimum, channel.maximum
+            )
+        })
         .collect();
     format!(
         "name        {}\nchecksum    {}\nsize        {} bytes; {} bytes of RAM\nengine      {}\nwindow      {} samples at {} Hz, a new one every {}\nchannels    {}\nfeatures    {} ({} numbers)\nscore       {}\nthreshold   {} ({} scores above it raise), clears at {} ({} in a row)\nprovenance  {}",

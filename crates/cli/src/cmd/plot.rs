@@ -8,7 +8,8 @@ use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::{ChannelInfo, Recording};
 use stonechat_train::evaluate::{Confusion, roc_auc, roc_curve};
 use stonechat_train::plot::{
-    Picture, RocLine, Span, confusion_matrix, label_spans, reconstruction, roc, score_histogram, scores_over_time,
+    Picture, RocLine, Span, confusion_matrix, label_spans, reconstruction, roc, score_histogram,
+    scores_over_time,
 };
 use stonechat_train::replay::{replay, window_labels};
 
@@ -19,7 +20,9 @@ use crate::output::Output;
 /// Draw a detector on a recording: signal against reconstruction, score against threshold over time,
 /// score histograms, and, where both classes are labelled, ROC curve and confusion matrix.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: stonechat plot fan.detector low.csv@80%.. --anomalous coin.csv -o plots --format png")]
+#[command(
+    after_help = "Example: stonechat plot fan.detector low.csv@80%.. --anomalous coin.csv -o plots --format png"
+)]
 pub(crate) struct Args {
     /// The detector file.
     detector: PathBuf,
@@ -56,7 +59,9 @@ impl Args {
         let recording = self.recordings.recording(output)?;
         let pictures = draw(&file.detector(), &recording)?;
         for path in write_files(&self.output, self.format, &pictures)? {
-            let written = Written { file: path.display().to_string() };
+            let written = Written {
+                file: path.display().to_string(),
+            };
             output.result(&written, || written.file.clone());
         }
         Ok(Outcome::Done)
@@ -72,9 +77,13 @@ pub(crate) fn draw(detector: &Detector<'_>, recording: &Recording) -> anyhow::Re
             for position in 0..trace.count {
                 let age = (trace.count - 1 - position) * trace.step;
                 let index = trace.first + position;
-                drawn.time_us.push(recording.time_us[window.row.saturating_sub(age)]);
+                drawn
+                    .time_us
+                    .push(recording.time_us[window.row.saturating_sub(age)]);
                 drawn.signal.push(pipeline.features()[index]);
-                drawn.reconstruction.push(pipeline.reconstruction(index).unwrap_or(f32::NAN));
+                drawn
+                    .reconstruction
+                    .push(pipeline.reconstruction(index).unwrap_or(f32::NAN));
             }
         }
     })?;
@@ -84,19 +93,47 @@ pub(crate) fn draw(detector: &Detector<'_>, recording: &Recording) -> anyhow::Re
     for (trace, drawn) in traces.iter().zip(drawn) {
         let channel = ChannelInfo::new(trace.name, trace.unit);
         let file = format!("signal-{}", trace.name.replace('/', "-"));
-        pictures.push(Named { name: file, picture: drawn.picture(name, &channel, &spans)? });
+        pictures.push(Named {
+            name: file,
+            picture: drawn.picture(name, &channel, &spans)?,
+        });
     }
     let threshold = f64::from(detector.decision_rule().threshold);
     let scored = replay.scored(detector.decision_rule().threshold);
     let labels = window_labels(recording, &replay, detector.window_len());
-    let time_us: Vec<i64> = replay.windows.iter().map(|window| recording.time_us[window.row]).collect();
-    let mut add = |file: &str, picture| pictures.push(Named { name: file.to_owned(), picture });
+    let time_us: Vec<i64> = replay
+        .windows
+        .iter()
+        .map(|window| recording.time_us[window.row])
+        .collect();
+    let mut add = |file: &str, picture| {
+        pictures.push(Named {
+            name: file.to_owned(),
+            picture,
+        })
+    };
     let title = |what: &str| format!("{name}: {what} on {}", recording.name);
-    add("score", scores_over_time(&title("score"), &time_us, &scored.scores, threshold, &spans)?);
-    add("histogram", score_histogram(&title("scores"), &scored.scores, &labels, threshold)?);
+    add(
+        "score",
+        scores_over_time(&title("score"), &time_us, &scored.scores, threshold, &spans)?,
+    );
+    add(
+        "histogram",
+        score_histogram(&title("scores"), &scored.scores, &labels, threshold)?,
+    );
     if let Some(area) = roc_auc(&scored.scores, &labels) {
         let points = roc_curve(&scored.scores, &labels);
-        add("roc", roc(&title("ROC"), &[RocLine { name, points: &points, area }])?);
+        add(
+            "roc",
+            roc(
+                &title("ROC"),
+                &[RocLine {
+                    name,
+                    points: &points,
+                    area,
+                }],
+            )?,
+        );
         let confusion = Confusion::of_verdicts(&scored.verdicts, &labels);
         add("confusion", confusion_matrix(&title("windows"), &confusion));
     }
@@ -104,7 +141,12 @@ pub(crate) fn draw(detector: &Detector<'_>, recording: &Recording) -> anyhow::Re
 }
 
 /// Writes pictures and tells where they are.
-pub(crate) fn write(folder: &Path, format: Format, pictures: &[Named], output: &Output) -> anyhow::Result<()> {
+pub(crate) fn write(
+    folder: &Path,
+    format: Format,
+    pictures: &[Named],
+    output: &Output,
+) -> anyhow::Result<()> {
     for path in write_files(folder, format, pictures)? {
         output.note(format!("wrote {}", path.display()));
     }
@@ -112,7 +154,8 @@ pub(crate) fn write(folder: &Path, format: Format, pictures: &[Named], output: &
 }
 
 fn write_files(folder: &Path, format: Format, pictures: &[Named]) -> anyhow::Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
     let mut paths = Vec::new();
     for Named { name, picture } in pictures {
         let (ending, bytes) = match format {
@@ -120,7 +163,8 @@ fn write_files(folder: &Path, format: Format, pictures: &[Named]) -> anyhow::Res
             Format::Png => ("png", picture.png()?),
         };
         let path = folder.join(format!("{name}.{ending}"));
-        std::fs::write(&path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
+        std::fs::write(&path, bytes)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
         paths.push(path);
     }
     Ok(paths)
@@ -135,9 +179,21 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn picture(&self, detector: &str, channel: &ChannelInfo, spans: &[Span]) -> anyhow::Result<Picture> {
+    fn picture(
+        &self,
+        detector: &str,
+        channel: &ChannelInfo,
+        spans: &[Span],
+    ) -> anyhow::Result<Picture> {
         let title = format!("{detector}: {} and its reconstruction", channel.name);
-        let picture = reconstruction(&title, channel, &self.time_us, &self.signal, &self.reconstruction, spans);
+        let picture = reconstruction(
+            &title,
+            channel,
+            &self.time_us,
+            &self.signal,
+            &self.reconstruction,
+            spans,
+        );
         Ok(picture?)
     }
 }

@@ -34,7 +34,10 @@ impl Args {
                 data,
             };
             output.result(&started, || {
-                format!("dashboard   {}\nMQTT        {}\ndata        {}\nStop with Ctrl-C.", started.url, started.mqtt, started.data)
+                format!(
+                    "dashboard   {}\nMQTT        {}\ndata        {}\nStop with Ctrl-C.",
+                    started.url, started.mqtt, started.data
+                )
             });
             ended().await;
             running.shutdown().await;
@@ -45,7 +48,9 @@ impl Args {
 
 /// Makes the runtime of commands that serve or connect.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
 }
 
 /// Waits for Ctrl-C or SIGTERM.

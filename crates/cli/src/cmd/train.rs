@@ -52,7 +52,12 @@ pub(crate) struct RecipeArgs {
     stride: Option<usize>,
     /// Features of each channel: samples[:BLOCK], centred_samples[:BLOCK], mean, variance,
     /// standard_deviation, rms, minimum, maximum, peak_to_peak, slope, rolling_mean:SAMPLES.
-    #[arg(long, value_name = "FEATURE", value_delimiter = ',', default_value = "samples")]
+    #[arg(
+        long,
+        value_name = "FEATURE",
+        value_delimiter = ',',
+        default_value = "samples"
+    )]
     features: Vec<String>,
     /// Widths of the encoder's layers; the decoder mirrors them.
     #[arg(long, value_name = "WIDTH", value_delimiter = ',', default_values_t = [16, 4])]
@@ -129,7 +134,9 @@ const TAIL_QUANTILE: f64 = 0.95;
 const WINDOW_OF_STRIDE_1_MAX: usize = 64;
 
 fn parse_raise(text: &str) -> Result<(u8, u8), String> {
-    let pair = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let pair = text
+        .split_once('/')
+        .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
     pair.ok_or_else(|| "write K/N, such as 2/3".to_owned())
 }
 
@@ -146,7 +153,13 @@ impl RecipeArgs {
                 Numbers::Float32 => Precision::Float32,
             },
             window_len: self.window,
-            stride: self.stride.unwrap_or(if self.window <= WINDOW_OF_STRIDE_1_MAX { 1 } else { self.window }),
+            stride: self
+                .stride
+                .unwrap_or(if self.window <= WINDOW_OF_STRIDE_1_MAX {
+                    1
+                } else {
+                    self.window
+                }),
             features: self.features.clone(),
             encoder: self.encoder.clone(),
             score: match self.score {
@@ -157,8 +170,14 @@ impl RecipeArgs {
             },
             weigh_residuals: true,
             threshold: match self.risk {
-                Some(risk) => ThresholdRule::PeaksOverThreshold { risk, initial: TAIL_QUANTILE },
-                None => ThresholdRule::Quantile { quantile: self.quantile, margin: self.margin },
+                Some(risk) => ThresholdRule::PeaksOverThreshold {
+                    risk,
+                    initial: TAIL_QUANTILE,
+                },
+                None => ThresholdRule::Quantile {
+                    quantile: self.quantile,
+                    margin: self.margin,
+                },
             },
             raise_count: self.raise.0,
             raise_of: self.raise.1,
@@ -189,19 +208,25 @@ impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let recording = self.read.read_all(&self.recordings, output)?;
         let path = if self.output.as_os_str() == "NAME.detector" {
-            PathBuf::from(&recording.name).with_extension("detector").file_name().map_or_else(
-                || PathBuf::from("trained.detector"),
-                PathBuf::from,
-            )
+            PathBuf::from(&recording.name)
+                .with_extension("detector")
+                .file_name()
+                .map_or_else(|| PathBuf::from("trained.detector"), PathBuf::from)
         } else {
             self.output
         };
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let recipe = self.recipe.recipe(&stem);
         let bar = output.progress(recipe.fit.epochs as u64);
         let trained = train(&recording, &recipe, |progress| {
             bar.inc(1);
-            bar.set_message(format!("loss {:.5}", progress.validation_loss.unwrap_or(progress.train_loss)));
+            bar.set_message(format!(
+                "loss {:.5}",
+                progress.validation_loss.unwrap_or(progress.train_loss)
+            ));
             ControlFlow::Continue(())
         })?;
         bar.finish_and_clear();
@@ -209,12 +234,21 @@ impl Args {
             .with_context(|| format!("cannot write the detector `{}`", path.display()))?;
         let summary = &trained.summary;
         for channel in &summary.constant_channels {
-            output.warn(format!("the channel `{channel}` never changes in this recording"));
+            output.warn(format!(
+                "the channel `{channel}` never changes in this recording"
+            ));
         }
         if summary.sensor_faults > 0 {
-            output.warn(format!("{} samples were sensor faults and left out", summary.sensor_faults));
+            output.warn(format!(
+                "{} samples were sensor faults and left out",
+                summary.sensor_faults
+            ));
         }
-        let report = Report { detector: recipe.name.clone(), file: path.display().to_string(), summary };
+        let report = Report {
+            detector: recipe.name.clone(),
+            file: path.display().to_string(),
+            summary,
+        };
         output.result(&report, || text(&report));
         Ok(Outcome::Done)
     }

@@ -1,0 +1,136 @@
+//! What tests of the whole program share: a folder that goes away, the program, the server, its API.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A folder that is removed at the end.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("stonechat-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The program, in a folder, without the caller's settings.
+pub(crate) fn stonechat(folder: &Folder, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stonechat"));
+    command
+        .current_dir(folder.path())
+        .args(args)
+        .env("XDG_CONFIG_HOME", folder.path())
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(folder: &Folder, args: &[&str]) -> Output {
+    stonechat(folder, args)
+        .output()
+        .expect("the program starts")
+}
+
+/// Runs the program, demands that it succeeds, and returns its JSON lines.
+pub(crate) fn run_json(folder: &Folder, args: &[&str]) -> Vec<Value> {
+    let output = run(folder, &[&["--json"], args].concat());
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("bound").port()
+}
+
+/// A server that is killed at the end.
+pub(crate) struct Server {
+    child: Child,
+    http: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server on the folder `data` and waits until it says that it has started.
+    pub(crate) fn start(folder: &Folder, mqtt_port: u16) -> Self {
+        let mqtt = format!("127.0.0.1:{mqtt_port}");
+        let args = [
+            "--json",
+            "serve",
+            "--data",
+            "data",
+            "--http",
+            "127.0.0.1:0",
+            "--mqtt",
+            &mqtt,
+        ];
+        let mut child = stonechat(folder, &args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("UTF-8");
+        let started: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server said `{line}`"));
+        let url = started["url"].as_str().expect("an address");
+        let http = url
+            .trim_start_matches("http://")
+            .parse()
+            .expect("an address");
+        Self { child, http }
+    }
+
+    /// Ends the server as `kill -9` does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Asks the API.
+    pub(crate) fn api(&self, path: &str) -> Value {
+        let mut stream = TcpStream::connect(self.http).expect("the server listens");
+        write!(
+            stream,
+            "GET /api/v1{path} HTTP/1.0\r\nHost: {}\r\n\r\n",
+            self.http
+        )
+        .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(" 200 "), "{path}: {answer}");
+        serde_json::from_str(body).expect("JSON")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
