@@ -218,10 +218,16 @@ fn group_sums(
 
 #[inline(always)]
 fn requantise(sum: i32, factor: Requantisation, entry: &DenseLayerEntry) -> i8 {
-    let scaled = multiply_by_quantised_multiplier(sum, factor);
-    let shifted = scaled.wrapping_add(entry.output_zero_point);
-    // Not `clamp`, which would check the order of the bounds each time.
-    shifted.max(entry.output_minimum).min(entry.output_maximum) as i8
+    let mut output =
+        multiply_by_quantised_multiplier(sum, factor).wrapping_add(entry.output_zero_point);
+    // `clamp`, `min` and `max` take more instructions on RV32.
+    if output < entry.output_minimum {
+        output = entry.output_minimum;
+    }
+    if output > entry.output_maximum {
+        output = entry.output_maximum;
+    }
+    output as i8
 }
 
 /// Multiplies by `multiplier * 2^(shift - 31)`, rounding as TensorFlow Lite Micro does:
@@ -232,20 +238,13 @@ fn requantise(sum: i32, factor: Requantisation, entry: &DenseLayerEntry) -> i8 {
 #[must_use]
 pub fn multiply_by_quantised_multiplier(x: i32, factor: Requantisation) -> i32 {
     if factor.shift >= 0 {
-        return multiply_and_shift_left(x, factor);
+        return doubling_high_multiply(x.wrapping_shl(factor.shift as u32), factor.multiplier);
     }
     let high = doubling_high_multiply(x, factor.multiplier);
     // To the nearest with ties away from zero: one less for a negative number, then half of it
     // rounded up. Nothing overflows, as |high| is below 2^31 - 1.
     let less = high - i32::from(high < 0);
     ((less >> (!factor.shift & 31)) + 1) >> 1
-}
-
-/// Factors of one half and more are rare, so that they may take a call.
-#[cold]
-#[inline(never)]
-fn multiply_and_shift_left(x: i32, factor: Requantisation) -> i32 {
-    doubling_high_multiply(x.wrapping_shl(factor.shift as u32), factor.multiplier)
 }
 
 /// gemmlowp adds to `a * b` the nudge 2^30 (for a negative product 1 - 2^30) and divides by 2^31
