@@ -42,6 +42,9 @@ pub(crate) struct ReadArgs {
     /// The first row holds no names.
     #[arg(long)]
     no_header: bool,
+    /// A clock that goes backwards starts a new clip instead of being an error.
+    #[arg(long)]
+    allow_clock_steps: bool,
     /// Only these rows, from 0: START..END.
     #[arg(long, value_name = "RANGE", value_parser = parse_rows)]
     rows: Option<Range<usize>>,
@@ -117,6 +120,7 @@ impl ReadArgs {
             label: choice(&self.label),
             clip: choice(&self.clip),
             rows: self.rows.clone(),
+            allow_clock_steps: self.allow_clock_steps,
             ..ReadOptions::default()
         })
     }

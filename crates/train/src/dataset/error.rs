@@ -146,7 +146,7 @@ pub enum DatasetError {
     },
     /// The clock goes backwards.
     #[error(
-        "{file}, row {row}: the clock goes backwards, from {previous} to {found}; sort the rows, or allow clock steps"
+        "{file}, row {row}: the clock goes backwards, from {previous} to {found}; sort the rows, or permit it with --allow-clock-steps"
     )]
     Backwards {
         /// The file.
