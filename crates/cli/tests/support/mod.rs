@@ -78,6 +78,7 @@ impl Server {
     pub(crate) fn start(folder: &Folder, mqtt_port: u16) -> Self {
         let mqtt = format!("127.0.0.1:{mqtt_port}");
         let args = [
+            "--quiet",
             "--json",
             "serve",
             "--data",
@@ -89,7 +90,6 @@ impl Server {
         ];
         let mut child = stonechat(folder, &args)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
         let mut line = String::new();

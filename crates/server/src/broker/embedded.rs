@@ -66,8 +66,7 @@ impl EmbeddedBroker {
     /// # Errors
     /// When the address cannot be used.
     pub async fn start(address: SocketAddr, gate: Arc<Gate>) -> Result<Self, BrokerError> {
-        // rmqtt listens with address reuse, so that a second server on the same port could go
-        // unnoticed; asking by hand first gives the clear answer.
+        // rmqtt's error does not tell a taken port from other faults; asking by hand first does.
         probe(address)?;
         let runtime = runtime::Builder::new_multi_thread()
             .thread_name("broker")
@@ -149,6 +148,8 @@ fn listener(address: SocketAddr) -> Result<rmqtt::net::Listener, BrokerError> {
     Builder::new()
         .name("devices")
         .laddr(address)
+        // After a crash the old connections linger; without this the port is taken until they end.
+        .reuseaddr(Some(true))
         .nodelay(true)
         .allow_anonymous(false)
         .max_connections(MQTT_CONNECTIONS_MAX)
