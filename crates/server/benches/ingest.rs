@@ -30,7 +30,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const DEVICES: usize = 50;
 /// Offered load at which the acknowledgement is timed.
-const OFFERED_PER_S: u32 = 10_000;
+const OFFERED_PER_S: u32 = 30_000;
 const SPAN: Duration = Duration::from_secs(5);
 const STORE_MESSAGES: u32 = 60_000;
 const STORE_READINGS: usize = 32;
@@ -48,7 +48,13 @@ fn main() -> Outcome<()> {
     let offered = value_of("--offered").unwrap_or(OFFERED_PER_S);
     let runtime = tokio::runtime::Runtime::new()?;
     let peer_open = peer(devices, 0)?;
-    let (full, stored) = runtime.block_on(server(devices, 0))?;
+    let processor_us;
+    let (full, stored) = {
+        let before_s = processor_s()?;
+        let (full, stored) = runtime.block_on(server(devices, 0))?;
+        processor_us = (processor_s()? - before_s) * 1e6 / stored as f64;
+        (full, stored)
+    };
     assert!(
         stored >= full.acknowledged,
         "acknowledged {} but stored {stored}",
@@ -66,6 +72,7 @@ fn main() -> Outcome<()> {
         "ms",
         peer_open.as_ref().map(|p| p.p99_ms),
     );
+    print("ingest.processor_us_per_message", processor_us, "us", None);
     let peer_paced = peer(devices, offered)?;
     let (paced, stored) = runtime.block_on(server(devices, offered))?;
     assert!(
@@ -109,6 +116,18 @@ fn print(name: &str, value: f64, unit: &str, peer_value: Option<f64>) {
         line["ratio"] = json!(value / peer_value);
     }
     println!("{line}");
+}
+
+/// The processor time of this process so far, in seconds (proc(5), in hundredths of a second).
+fn processor_s() -> Outcome<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+    let ticks: Vec<f64> = fields
+        .skip(11)
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
 /// Loads a server of our own; returns what the load saw, and how many messages are stored.

@@ -205,7 +205,9 @@ async fn publish_devices(context: Context) {
 async fn fell_silent(context: &Context, span_ms: Range<i64>) -> Vec<String> {
     let devices = context.store.devices().await.unwrap_or_default();
     let ran_out = |seen_ms: i64| span_ms.contains(&(seen_ms + context.silent_after_ms));
-    let silent = devices.into_iter().filter(|record| record.last_seen_ms.is_some_and(ran_out));
+    let silent = devices
+        .into_iter()
+        .filter(|record| record.last_seen_ms.is_some_and(ran_out));
     silent.map(|record| record.id).collect()
 }
 
@@ -231,8 +233,9 @@ mod tests {
 
     #[test]
     fn every_device_gets_its_turn() {
-        let all: Vec<String> =
-            (0..LIVE_DEVICES_PER_INTERVAL * 2 + 10).map(|i| format!("device-{i:05}")).collect();
+        let all: Vec<String> = (0..LIVE_DEVICES_PER_INTERVAL * 2 + 10)
+            .map(|i| format!("device-{i:05}"))
+            .collect();
         let (mut pending, mut last) = (BTreeSet::new(), String::new());
         let mut served = BTreeSet::new();
         for _ in 0..3 {

@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome<()> {
 async fn generate(load: &Load, tokens: Vec<String>) -> Outcome<Summary> {
     let mut connections = Vec::with_capacity(load.devices);
     for (device, token) in tokens.iter().enumerate().take(load.devices) {
-        connections.push(Device::connect(load.broker, device, token).await?);
+        connections.push(Device::connect(load, device, token).await?);
     }
     let begin = Instant::now() + WARM_UP;
     let end = begin + load.span;
@@ -114,15 +114,16 @@ async fn generate(load: &Load, tokens: Vec<String>) -> Outcome<Summary> {
 
 struct Device {
     name: String,
-    number: usize,
+    /// When in the pause it sends, from 0 to 1, so that not all send at once.
+    turn: f64,
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     sequence: u32,
 }
 
 impl Device {
-    async fn connect(broker: SocketAddr, number: usize, token: &str) -> Outcome<Self> {
-        let stream = TcpStream::connect(broker).await?;
+    async fn connect(load: &Load, number: usize, token: &str) -> Outcome<Self> {
+        let stream = TcpStream::connect(load.broker).await?;
         stream.set_nodelay(true)?;
         let (mut reader, mut writer) = stream.into_split();
         let name = device_name(number);
@@ -139,7 +140,7 @@ impl Device {
         }
         Ok(Self {
             name,
-            number,
+            turn: number as f64 / load.devices as f64,
             reader,
             writer,
             sequence: 0,
@@ -155,12 +156,10 @@ impl Device {
         end: Instant,
         pause: Option<Duration>,
     ) -> Outcome<(u64, Vec<Duration>)> {
-        let offset = pause
-            .unwrap_or_default()
-            .mul_f64(self.number as f64 / 1_000.0 % 1.0);
-        let mut due = Instant::now() + offset * 20;
+        let mut due = Instant::now() + pause.unwrap_or_default().mul_f64(self.turn);
         let (mut in_flight, mut times) = (VecDeque::new(), Vec::new());
-        let (mut acknowledged, mut received, mut outgoing) = (0_u64, Vec::new(), Vec::new());
+        let mut acknowledged = 0_u64;
+        let (mut received, mut outgoing) = (Vec::<u8>::new(), Vec::new());
         let mut buffer = [0; 1_024];
         loop {
             let now = Instant::now();

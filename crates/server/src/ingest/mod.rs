@@ -86,7 +86,11 @@ impl Ingest {
         };
         let device = message.device.clone();
         let watched = self.hub.watchers() > 0;
-        let readings = if watched { message.readings.clone() } else { Vec::new() };
+        let readings = if watched {
+            message.readings.clone()
+        } else {
+            Vec::new()
+        };
         let appended = match self.store.append(message).await {
             Ok(appended) => appended,
             Err(error @ StoreError::UnknownDevice(_)) => {

@@ -368,7 +368,7 @@ async fn sensor_faults(store: &Arc<dyn Store>) {
     assert_eq!(send(14, 0.0).await, []);
     match send(15, 0.0).await.as_slice() {
         [Change::Moved(alarm)] => {
-            assert_eq!((alarm.active, alarm.state), (false, AlarmState::Open))
+            assert_eq!((alarm.active, alarm.state), (false, AlarmState::Open));
         }
         other => panic!("{other:?}"),
     }

@@ -110,9 +110,8 @@ impl Client {
         let (client, events) = AsyncClient::new(options, 64);
         let mut client = Self { client, events };
         loop {
-            match client.next().await? {
-                Event::Incoming(Packet::ConnAck(_)) => return Ok(client),
-                _ => {}
+            if let Event::Incoming(Packet::ConnAck(_)) = client.next().await? {
+                return Ok(client);
             }
         }
     }

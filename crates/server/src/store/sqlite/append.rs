@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use stonechat_core::wire::uplink::{ANOMALY, SCORE, SENSOR_FAULT_SUFFIX, THRESHOLD};
 
 use super::body::{self, TailReading};
-use super::fleet::{ChannelView, DeviceView, Fleet};
+use super::fleet::{ChannelView, Fleet};
 use super::ledger::{Channel, Condition, Entry, Ledger};
 use super::{alarms, registry};
 use crate::alarm::{AlarmKind, AlarmState, Change, Observation, observe};
@@ -35,7 +35,7 @@ type Outcome = (Appended, Option<Applied>);
 pub(super) fn append(
     connection: &Connection,
     ledger: &mut Ledger,
-    message: Message,
+    message: &Message,
 ) -> Result<Outcome, StoreError> {
     let failed = |source| StoreError::Database {
         path: "stonechat.sqlite".into(),
@@ -58,8 +58,8 @@ pub(super) fn append(
         return Ok((Appended::Duplicate, None));
     }
     let id = ledger.last_message + 1;
-    let stored = store(connection, entry, &message, id).map_err(failed)?;
-    let changes = move_alarms(connection, entry, &message, arrival).map_err(failed)?;
+    let stored = store(connection, entry, message, id).map_err(failed)?;
+    let changes = move_alarms(connection, entry, message, arrival).map_err(failed)?;
     ledger.last_message = id;
     ledger.tail_messages += 1;
     ledger.messages += 1;
@@ -68,7 +68,7 @@ pub(super) fn append(
         alarms: changes,
         rejected_readings: stored.rejected,
     };
-    Ok((appended, Some(applied(entry, &message, stored))))
+    Ok((appended, Some(applied(entry, message, stored))))
 }
 
 struct Stored {
@@ -312,10 +312,7 @@ fn applied(entry: &Entry, message: &Message, stored: Stored) -> Applied {
 impl Applied {
     /// Shows the message to the readers.
     pub(super) fn apply(self, fleet: &mut Fleet) {
-        let view = fleet
-            .devices
-            .entry(self.device)
-            .or_insert_with(DeviceView::default);
+        let view = fleet.devices.entry(self.device).or_default();
         view.last_seen_ms = view.last_seen_ms.max(Some(self.received_ms));
         view.anomalous = self.anomalous;
         view.sensor_fault = self.sensor_fault;

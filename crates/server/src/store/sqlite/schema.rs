@@ -157,7 +157,9 @@ impl Location {
     pub(super) fn failed(&self, source: rusqlite::Error) -> StoreError {
         let path = self.file.clone();
         match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                StoreError::Locked { path }
+            }
             _ => StoreError::Database { path, source },
         }
     }

@@ -116,7 +116,10 @@ async fn a_newer_schema_is_left_alone() {
 #[tokio::test]
 async fn a_locked_database_is_named() {
     let folder = folder();
-    SqliteStore::open(folder.path(), None).expect("own folder").close().await;
+    SqliteStore::open(folder.path(), None)
+        .expect("own folder")
+        .close()
+        .await;
     let other = Connection::open(database(folder.path())).expect("there");
     other.execute_batch("BEGIN EXCLUSIVE").expect("lock");
     let error = SqliteStore::open(folder.path(), None).expect_err("locked");

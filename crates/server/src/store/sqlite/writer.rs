@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::append::{self, Applied};
 use super::compaction::Compaction;
-use super::fleet::{DeviceView, Fleet};
+use super::fleet::Fleet;
 use super::ledger::{Entry, Ledger};
 use super::load::load;
 use super::schema::Location;
@@ -255,7 +255,7 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         match command {
             Command::Append(message, reply) => {
-                let result = append::append(&self.connection, &mut self.ledger, message);
+                let result = append::append(&self.connection, &mut self.ledger, &message);
                 settle(
                     result,
                     reply,
@@ -466,10 +466,7 @@ impl Effect {
         match self {
             Self::Applied(applied) => applied.apply(fleet),
             Self::Added(name) => {
-                fleet
-                    .devices
-                    .entry(name)
-                    .or_insert_with(DeviceView::default);
+                fleet.devices.entry(name).or_default();
             }
             Self::AlarmSeen(name) => {
                 if let Some(view) = fleet.devices.get_mut(&name) {
