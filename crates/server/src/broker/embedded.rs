@@ -4,6 +4,9 @@
 //! taken in there: a message passes in the access check, which is asked for each message of a
 //! client and for nothing else, and waits there until it is on disk. Last wills are stored
 //! nowhere, and reach only who subscribed to the device's own prefix: the device itself.
+//!
+//! A client that connects while its earlier connection is just ending may be refused as
+//! "unavailable" (the session that ends does not answer the one that takes over); it tries again.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -17,7 +20,7 @@ use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::net::Builder;
 use rmqtt::server::MqttServer;
 use rmqtt::types::{
-    AuthResult, Id, LastWill, PublishAclResult, PublishResult, QoS, SubscribeAclResult,
+    AuthResult, Id, LastWill, PublishAclResult, PublishResult, QoS, Reason, SubscribeAclResult,
 };
 use tokio::runtime::{self, Runtime};
 
@@ -235,13 +238,23 @@ impl Handler for Hooks {
                 (true, before)
             }
             Parameter::ClientDisconnected(session, reason) => {
-                let reason = reason.to_string();
+                let reason = describe(reason);
                 self.gate
                     .disconnected(&session.id.client_id, connection(&session.id), &reason);
                 (true, before)
             }
             _ => (true, before),
         }
+    }
+}
+
+/// Says why a connection ended, without the details of a good-bye.
+fn describe(reason: &Reason) -> String {
+    let text = reason.to_string();
+    if text.starts_with("Disconnect(") {
+        "the client said good-bye".to_owned()
+    } else {
+        text
     }
 }
 

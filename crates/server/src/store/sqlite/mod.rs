@@ -134,13 +134,8 @@ pub fn put_device_beside(
 pub fn devices_beside(folder: &Path) -> Result<Vec<String>, StoreError> {
     let location = Location::in_folder(folder)?;
     let connection = location.open_writer()?;
-    let names = || -> rusqlite::Result<Vec<String>> {
-        connection
-            .prepare("SELECT name FROM device ORDER BY name")?
-            .query_map([], |row| row.get(0))?
-            .collect()
-    };
-    names().map_err(|e| location.failed(e))
+    let devices = registry::all(&connection).map_err(|e| location.failed(e))?;
+    Ok(devices.into_iter().map(|(_, name)| name).collect())
 }
 
 #[async_trait]

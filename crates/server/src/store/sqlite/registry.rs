@@ -28,6 +28,14 @@ pub(super) fn put(
         .map(Some)
 }
 
+/// Lists all devices, row and name.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<(i64, String)>> {
+    connection
+        .prepare_cached("SELECT id, name FROM device ORDER BY name")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
 /// Finds a device's row.
 pub(super) fn row(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     connection

@@ -94,7 +94,7 @@ impl Location {
             folder: folder.to_owned(),
             file: folder.join(FILE_NAME),
         };
-        fs::create_dir_all(folder).map_err(|source| location.unusable(source))?;
+        create_private(folder).map_err(|source| location.unusable(source))?;
         Ok(location)
     }
 
@@ -216,4 +216,13 @@ impl Location {
         }
         transaction.commit().map_err(|e| self.failed(e))
     }
+}
+
+/// Creates a folder, and those above it, that only its owner can look into.
+fn create_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }

@@ -288,14 +288,29 @@ async fn a_device_registered_beside_the_server_is_known_to_it() {
     let store = SqliteStore::open(folder.path(), None).expect("own folder");
     let token = Token::draw().expect("random");
     super::put_device_beside(folder.path(), &pump(), token.hash(), false).expect("added");
-    assert_eq!(
-        store.token_hash(&pump()).await.expect("answer"),
-        Some(token.hash())
-    );
+    let stored = store.token_hash(&pump()).await.expect("answer");
+    assert_eq!(stored, Some(token.hash()));
+    let appear = async {
+        while store.device("pump").await.expect("answer").is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, appear)
+        .await
+        .expect("appears by itself");
     store.append(message(1)).await.expect("stored");
     assert_eq!(
         super::devices_beside(folder.path()).expect("listed"),
         ["pump"]
     );
+    let fan = DeviceId::parse("fan").expect("legal");
+    super::put_device_beside(folder.path(), &fan, token.hash(), false).expect("added");
+    let mut first = message(1);
+    first.device = fan;
+    store
+        .append(first)
+        .await
+        .expect("known by its first message at the latest");
     store.close().await;
 }

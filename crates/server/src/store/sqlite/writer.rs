@@ -65,6 +65,10 @@ pub(super) struct Writer {
     /// Set when the last transaction failed and the ledger could not be read anew since.
     stale: bool,
     retention_due: Instant,
+    /// When to look next whether another process registered devices.
+    refresh_due: Instant,
+    /// Another number when another process has changed the database.
+    data_version: i64,
 }
 
 impl Writer {
@@ -84,6 +88,8 @@ impl Writer {
             retention,
             stale: false,
             retention_due: Instant::now(),
+            refresh_due: Instant::now(),
+            data_version: 0,
         }
     }
 
@@ -185,6 +191,7 @@ impl Writer {
         answers: &mut Vec<Answer>,
         effects: &mut Vec<Effect>,
     ) -> rusqlite::Result<()> {
+        self.refresh()?;
         let retention_due = self.retention.is_some() && self.retention_due <= Instant::now();
         let age_due = self.compaction.due(&self.ledger, &self.fleet);
         let forced = batch
@@ -297,6 +304,31 @@ impl Writer {
                 Ok(())
             }
         }
+    }
+
+    /// Takes in the devices that another process registered, at most once a tick.
+    fn refresh(&mut self) -> rusqlite::Result<()> {
+        if Instant::now() < self.refresh_due {
+            return Ok(());
+        }
+        self.refresh_due = Instant::now() + WRITER_TICK;
+        let version = self
+            .connection
+            .query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        if std::mem::replace(&mut self.data_version, version) == version {
+            return Ok(());
+        }
+        let mut fleet = self.fleet.write();
+        for (row, name) in registry::all(&self.connection)? {
+            let name: Arc<str> = Arc::from(name);
+            let entry = || Entry::new(row, name.clone());
+            self.ledger
+                .entries
+                .entry(name.clone())
+                .or_insert_with(entry);
+            fleet.devices.entry(name).or_default();
+        }
+        Ok(())
     }
 
     fn put_device(
