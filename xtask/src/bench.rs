@@ -23,10 +23,18 @@ pub enum Name {
 
 /// Runs the named measurements, or all of them.
 pub fn run(root: &Path, names: &[Name], json: bool) -> Result<()> {
-    let names = if names.is_empty() { Name::value_variants() } else { names };
+    let names = if names.is_empty() {
+        Name::value_variants()
+    } else {
+        names
+    };
     for name in names {
         for row in measure(root, *name)? {
-            if json { println!("{row}") } else { println!("{}", text(&row)) }
+            if json {
+                println!("{row}")
+            } else {
+                println!("{}", text(&row))
+            }
         }
     }
     Ok(())
@@ -35,13 +43,14 @@ pub fn run(root: &Path, names: &[Name], json: bool) -> Result<()> {
 fn measure(root: &Path, name: Name) -> Result<Vec<Value>> {
     match name {
         Name::Train => {
-            let requirements = [test::ORACLE_REQUIREMENTS, "testdata/oracles/requirements-bench-no-deps.txt"];
-            let python = setup::python(root, "bench", &requirements)?;
+            let python =
+                setup::python(root, "bench", &["testdata/oracles/requirements-bench.txt"])?;
             rows(bench(root, "stonechat-train", "fit").env("STONECHAT_PYTHON", python))
         }
         Name::Device => {
             setup::debian(test::VIRT_PACKAGES)?;
-            let row = |row: virt::Row| json!({"name": row.name, "value": row.value, "unit": row.unit});
+            let row =
+                |row: virt::Row| json!({"name": row.name, "value": row.value, "unit": row.unit});
             Ok(virt::bench(root)?.into_iter().map(row).collect())
         }
         Name::Ingest => {
@@ -53,13 +62,25 @@ fn measure(root: &Path, name: Name) -> Result<Vec<Value>> {
 
 fn bench(root: &Path, package: &str, name: &str) -> Command {
     let mut command = cargo();
-    command.current_dir(root).args(["bench", "--quiet", "--package", package, "--bench", name, "--", "--json"]);
+    command.current_dir(root).args([
+        "bench",
+        "--quiet",
+        "--package",
+        package,
+        "--bench",
+        name,
+        "--",
+        "--json",
+    ]);
     command
 }
 
 /// Runs a command and reads its objects, one a line.
 fn rows(command: &mut Command) -> Result<Vec<Value>> {
-    let output = command.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
+    let output = command
+        .stderr(Stdio::inherit())
+        .stdin(Stdio::null())
+        .output()?;
     if !output.status.success() {
         bail!("`{}` failed: {}", shown(command), output.status);
     }
@@ -81,7 +102,10 @@ fn text(row: &Value) -> String {
         row["unit"].as_str().unwrap_or_default()
     );
     match row["peer"].as_str() {
-        Some(peer) => format!("{own}   {peer} {} (ratio {})", row["peer_value"], row["ratio"]),
+        Some(peer) => format!(
+            "{own}   {peer} {} (ratio {})",
+            row["peer_value"], row["ratio"]
+        ),
         None => own,
     }
 }

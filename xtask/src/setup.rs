@@ -23,7 +23,10 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Writes a command as it would be typed.
 pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The program that cargo runs as.
@@ -33,22 +36,33 @@ pub fn cargo() -> Command {
 
 fn is_on_path(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&paths)
+        .chain(["/usr/sbin".into()])
+        .any(|folder| folder.join(program).is_file())
 }
 
 /// Makes sure that programs are there: pairs of a program (or a file's path) and its Debian package.
 pub fn debian(programs: &[(&str, &str)]) -> Result<()> {
     let is_there = |program: &str| {
-        if program.starts_with('/') { Path::new(program).exists() } else { is_on_path(program) }
+        if program.starts_with('/') {
+            Path::new(program).exists()
+        } else {
+            is_on_path(program)
+        }
     };
-    let missing: Vec<&str> =
-        programs.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = programs
+        .iter()
+        .filter(|(program, _)| !is_there(program))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
     if !is_on_path("apt-get") || !is_root() {
-        bail!("missing Debian packages; run: sudo apt-get install --no-install-recommends {packages}");
+        bail!(
+            "missing Debian packages; run: sudo apt-get install --no-install-recommends {packages}"
+        );
     }
     eprintln!("installing Debian packages: {packages}");
     run(Command::new("apt-get").args(["-qq", "update"]))?;
@@ -71,7 +85,8 @@ pub fn python(root: &Path, name: &str, requirements: &[&str]) -> Result<PathBuf>
     let mut wanted = String::new();
     for file in requirements {
         let path = root.join(file);
-        wanted += &fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        wanted += &fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
     }
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
@@ -80,12 +95,15 @@ pub fn python(root: &Path, name: &str, requirements: &[&str]) -> Result<PathBuf>
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
         .context("on Debian: apt-get install python3-venv")?;
     for file in requirements {
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-        if file.contains("no-deps") {
-            pip.arg("--no-deps");
-        }
-        run(pip.arg("-r").arg(root.join(file)))?;
+        let install = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+        ];
+        run(Command::new(&python).args(install).arg(root.join(file)))?;
     }
     fs::write(&stamp, wanted)?;
     Ok(python)
@@ -102,7 +120,8 @@ pub fn dashboard(root: &Path) -> Result<()> {
     }
     let npm = || {
         let mut npm = Command::new("npm");
-        npm.current_dir(&web).args(["--loglevel", "error", "--no-fund", "--no-audit"]);
+        npm.current_dir(&web)
+            .args(["--loglevel", "error", "--no-fund", "--no-audit"]);
         npm
     };
     if !is_on_path("npm") {
@@ -117,7 +136,10 @@ fn any_newer(folder: &Path, than: std::time::SystemTime) -> Result<bool> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if ["dist", "node_modules", "tests", "dev", "test-results"].iter().any(|skipped| name == *skipped) {
+        if ["dist", "node_modules", "tests", "dev", "test-results"]
+            .iter()
+            .any(|skipped| name == *skipped)
+        {
             continue;
         }
         let metadata = entry.metadata()?;
@@ -137,7 +159,13 @@ fn any_newer(folder: &Path, than: std::time::SystemTime) -> Result<bool> {
 pub fn program(root: &Path) -> Result<PathBuf> {
     dashboard(root)?;
     eprintln!("building stonechat");
-    run(cargo().current_dir(root).args(["build", "--quiet", "--release", "--package", "stonechat"]))?;
+    run(cargo().current_dir(root).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "stonechat",
+    ]))?;
     Ok(target(root).join("release").join("stonechat"))
 }
 

@@ -30,11 +30,15 @@ pub enum Part {
 
 impl Part {
     fn about(self) -> String {
-        self.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string)).unwrap_or_default()
+        self.to_possible_value()
+            .and_then(|value| value.get_help().map(ToString::to_string))
+            .unwrap_or_default()
     }
 
     fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -52,7 +56,11 @@ enum Verdict {
 
 /// Runs the named parts, or all of them, and reports each.
 pub fn run(root: &Path, only: &[Part]) -> Result<()> {
-    let parts = if only.is_empty() { Part::value_variants() } else { only };
+    let parts = if only.is_empty() {
+        Part::value_variants()
+    } else {
+        only
+    };
     let mut lines = Vec::new();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for part in parts {
@@ -72,7 +80,11 @@ pub fn run(root: &Path, only: &[Part]) -> Result<()> {
                 format!("FAILED: {error:#}")
             }
         };
-        lines.push(format!("{:<10} {line} ({} s)", part.name(), started.elapsed().as_secs()));
+        lines.push(format!(
+            "{:<10} {line} ({} s)",
+            part.name(),
+            started.elapsed().as_secs()
+        ));
     }
     for line in lines {
         println!("{line}");
@@ -87,9 +99,36 @@ pub fn run(root: &Path, only: &[Part]) -> Result<()> {
 /// Checks formatting and lints, then runs every test.
 pub fn ci(root: &Path) -> Result<()> {
     setup::run(cargo().current_dir(root).args(["fmt", "--all", "--check"]))?;
-    setup::run(cargo().current_dir(root.join("firmware")).args(["fmt", "--all", "--check"]))?;
+    setup::run(
+        cargo()
+            .current_dir(root.join("firmware"))
+            .args(["fmt", "--all", "--check"]),
+    )?;
+    let firmware_lint = [
+        "clippy",
+        "--quiet",
+        "--package",
+        "stonechat-job",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    setup::run(
+        cargo()
+            .current_dir(root.join("firmware"))
+            .args(firmware_lint),
+    )?;
     setup::dashboard(root)?;
-    let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let lint = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
     setup::run(cargo().current_dir(root).args(lint))?;
     run(root, &[])
 }
@@ -106,7 +145,17 @@ fn run_part(root: &Path, part: Part) -> Result<Verdict> {
             Ok(Verdict::Passed)
         }
         Part::Crash => {
-            let test = ["test", "--quiet", "--release", "--package", "stonechat", "--test", "crash", "--", "--ignored"];
+            let test = [
+                "test",
+                "--quiet",
+                "--release",
+                "--package",
+                "stonechat",
+                "--test",
+                "crash",
+                "--",
+                "--ignored",
+            ];
             setup::run(cargo().current_dir(root).args(test))?;
             Ok(Verdict::Passed)
         }
@@ -118,8 +167,16 @@ fn run_part(root: &Path, part: Part) -> Result<Verdict> {
 fn unit(root: &Path) -> Result<Verdict> {
     setup::debian(&[("cc", "gcc")])?;
     setup::dashboard(root)?;
-    setup::run(Command::new("npm").current_dir(root.join("web")).args(["--silent", "run", "check"]))?;
-    setup::run(cargo().current_dir(root).args(["test", "--quiet", "--workspace"]))?;
+    setup::run(
+        Command::new("npm")
+            .current_dir(root.join("web"))
+            .args(["--silent", "run", "check"]),
+    )?;
+    setup::run(
+        cargo()
+            .current_dir(root)
+            .args(["test", "--quiet", "--workspace"]),
+    )?;
     Ok(Verdict::Passed)
 }
 
@@ -128,8 +185,22 @@ pub const ORACLE_REQUIREMENTS: &str = "testdata/oracles/requirements.txt";
 
 fn oracles(root: &Path) -> Result<Verdict> {
     let python = setup::python(root, "oracles", &[ORACLE_REQUIREMENTS])?;
-    let test = ["test", "--quiet", "--package", "stonechat-train", "--test", "oracles", "--", "--ignored"];
-    setup::run(cargo().current_dir(root).env("STONECHAT_PYTHON", python).args(test))?;
+    let test = [
+        "test",
+        "--quiet",
+        "--package",
+        "stonechat-train",
+        "--test",
+        "oracles",
+        "--",
+        "--ignored",
+    ];
+    setup::run(
+        cargo()
+            .current_dir(root)
+            .env("STONECHAT_PYTHON", python)
+            .args(test),
+    )?;
     Ok(Verdict::Passed)
 }
 
@@ -156,10 +227,19 @@ impl Drop for Running {
 const BROWSER_DEMO_SECONDS: &str = "180";
 
 fn browser(root: &Path) -> Result<Verdict> {
-    setup::debian(&[("chromium", "chromium"), ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core")])?;
+    setup::debian(&[
+        ("chromium", "chromium"),
+        ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core"),
+    ])?;
     let program = setup::program(root)?;
     let mut demo = Command::new(program)
-        .args(["demo", "--headless", "--json", "--seconds", BROWSER_DEMO_SECONDS])
+        .args([
+            "demo",
+            "--headless",
+            "--json",
+            "--seconds",
+            BROWSER_DEMO_SECONDS,
+        ])
         .args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .spawn()?;
@@ -167,9 +247,11 @@ fn browser(root: &Path) -> Result<Verdict> {
     let _demo = Running(demo);
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
-    let started: serde_json::Value =
-        serde_json::from_str(&line).with_context(|| format!("the demo's first line is `{line}`"))?;
-    let url = started["url"].as_str().context("the demo's first line names its address")?;
+    let started: serde_json::Value = serde_json::from_str(&line)
+        .with_context(|| format!("the demo's first line is `{line}`"))?;
+    let url = started["url"]
+        .as_str()
+        .context("the demo's first line names its address")?;
     let screenshots = root.join("target").join("screenshots");
     std::fs::create_dir_all(&screenshots)?;
     setup::run(
@@ -186,16 +268,34 @@ fn browser(root: &Path) -> Result<Verdict> {
 /// The folder of real recordings: STONECHAT_DATA, else beside the checkout.
 pub fn data_folder(root: &Path) -> Option<PathBuf> {
     let named = std::env::var_os("STONECHAT_DATA").map(PathBuf::from);
-    named.or_else(|| Some(root.parent()?.join("shared").join("data"))).filter(|folder| folder.is_dir())
+    named
+        .or_else(|| Some(root.parent()?.join("shared").join("data")))
+        .filter(|folder| folder.is_dir())
 }
 
 fn data(root: &Path) -> Result<Verdict> {
     let Some(folder) = data_folder(root) else {
-        return Ok(Verdict::Skipped("no recordings; name their folder in STONECHAT_DATA".to_owned()));
+        return Ok(Verdict::Skipped(
+            "no recordings; name their folder in STONECHAT_DATA".to_owned(),
+        ));
     };
     setup::program(root)?;
-    let test = ["test", "--quiet", "--release", "--package", "stonechat", "--package", "stonechat-train"];
+    let test = [
+        "test",
+        "--quiet",
+        "--release",
+        "--package",
+        "stonechat",
+        "--package",
+        "stonechat-train",
+    ];
     let only = ["--test", "data", "--", "--ignored"];
-    setup::run(cargo().current_dir(root).env("STONECHAT_DATA", folder).args(test).args(only))?;
+    setup::run(
+        cargo()
+            .current_dir(root)
+            .env("STONECHAT_DATA", folder)
+            .args(test)
+            .args(only),
+    )?;
     Ok(Verdict::Passed)
 }

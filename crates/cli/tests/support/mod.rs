@@ -1,4 +1,5 @@
 //! What tests of the whole program share: a folder that goes away, the program, the server, its API.
+#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
