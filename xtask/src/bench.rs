@@ -40,7 +40,8 @@ pub fn run(root: &Path, names: &[Name], json: bool) -> Result<()> {
     Ok(())
 }
 
-fn measure(root: &Path, name: Name) -> Result<Vec<Value>> {
+/// Runs one measurement and returns its rows.
+pub fn measure(root: &Path, name: Name) -> Result<Vec<Value>> {
     match name {
         Name::Train => {
             let python =

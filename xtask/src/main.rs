@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod measure;
 mod setup;
 mod test;
 mod virt;
@@ -48,6 +49,12 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Measure everything and write docs/measurements.md and the README's table.
+    Measure {
+        /// Also time a release build from nothing.
+        #[arg(long)]
+        cold_build: bool,
+    },
 }
 
 fn main() -> Result<()> {
@@ -61,6 +68,7 @@ fn main() -> Result<()> {
         Task::Test { only, .. } => test::run(&root, &only),
         Task::Ci => test::ci(&root),
         Task::Bench { names, json } => bench::run(&root, &names, json),
+        Task::Measure { cold_build } => measure::run(&root, cold_build),
     }
 }
 
