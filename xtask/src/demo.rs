@@ -1,4 +1,4 @@
-//! The main job on embedded defaults.
+//! The main job on embedded defaults, and its installation.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,6 +6,17 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::setup;
+
+/// Installs the program with the dashboard in it, where cargo installs programs.
+pub fn install(root: &Path) -> Result<()> {
+    setup::dashboard(root)?;
+    setup::run(setup::cargo().current_dir(root).args([
+        "install",
+        "--locked",
+        "--path",
+        "crates/cli",
+    ]))
+}
 
 /// Builds everything and starts `stonechat demo` with `args`.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {

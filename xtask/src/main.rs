@@ -30,6 +30,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Build the dashboard and the program, and install it as `cargo install` does.
+    Install,
     /// Install what tests need and run them.
     Test {
         /// Only print the parts.
@@ -61,6 +63,7 @@ fn main() -> Result<()> {
     let root = root()?;
     match Cli::parse().task {
         Task::Demo { args } => demo::run(&root, &args),
+        Task::Install => demo::install(&root),
         Task::Test { list: true, .. } => {
             test::list();
             Ok(())

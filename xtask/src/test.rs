@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::setup::{self, cargo};
 use crate::virt;
@@ -227,42 +228,59 @@ impl Drop for Running {
 const BROWSER_DEMO_SECONDS: &str = "180";
 
 fn browser(root: &Path) -> Result<Verdict> {
-    setup::debian(&[
-        ("chromium", "chromium"),
-        ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core"),
-    ])?;
+    setup::debian(BROWSER_PACKAGES)?;
     let program = setup::program(root)?;
-    let mut demo = Command::new(program)
-        .args([
-            "demo",
-            "--headless",
-            "--json",
-            "--seconds",
-            BROWSER_DEMO_SECONDS,
-        ])
-        .args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let stdout = demo.stdout.take().context("the demo's output is piped")?;
-    let _demo = Running(demo);
+    let mut demo = Command::new(program);
+    demo.args([
+        "demo",
+        "--headless",
+        "--json",
+        "--seconds",
+        BROWSER_DEMO_SECONDS,
+    ]);
+    demo.args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
+    let (_demo, started) = start(&mut demo)?;
+    setup::run(&mut dashboard_test(root, "test", "screenshots", &started)?)?;
+    Ok(Verdict::Passed)
+}
+
+/// What the dashboard's tests need from Debian.
+const BROWSER_PACKAGES: &[(&str, &str)] = &[
+    ("chromium", "chromium"),
+    ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core"),
+];
+
+/// Starts a program that says in its first line, as JSON, where it listens.
+fn start(command: &mut Command) -> Result<(Running, Value)> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().context("the output is piped")?;
+    let running = Running(child);
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
-    let started: serde_json::Value = serde_json::from_str(&line)
-        .with_context(|| format!("the demo's first line is `{line}`"))?;
+    let started =
+        serde_json::from_str(&line).with_context(|| format!("the first line is `{line}`"))?;
+    Ok((running, started))
+}
+
+/// The dashboard's tests against a server that has started.
+fn dashboard_test(
+    root: &Path,
+    script: &str,
+    screenshots: &str,
+    started: &Value,
+) -> Result<Command> {
     let url = started["url"]
         .as_str()
-        .context("the demo's first line names its address")?;
-    let screenshots = root.join("target").join("screenshots");
-    std::fs::create_dir_all(&screenshots)?;
-    setup::run(
-        Command::new("npm")
-            .current_dir(root.join("web"))
-            .env("STONECHAT_URL", url)
-            .env("STONECHAT_SCREENSHOTS", &screenshots)
-            .args(["--silent", "test"]),
-    )?;
-    eprintln!("screenshots are in {}", screenshots.display());
-    Ok(Verdict::Passed)
+        .context("the first line names the address")?;
+    let folder = setup::target(root).join(screenshots);
+    std::fs::create_dir_all(&folder)?;
+    eprintln!("screenshots go to {}", folder.display());
+    let mut test = Command::new("npm");
+    test.current_dir(root.join("web"))
+        .env("STONECHAT_URL", url)
+        .env("STONECHAT_SCREENSHOTS", folder);
+    test.args(["--silent", "run", script]);
+    Ok(test)
 }
 
 /// The folder of real recordings: STONECHAT_DATA, else beside the checkout.
@@ -279,7 +297,7 @@ fn data(root: &Path) -> Result<Verdict> {
             "no recordings; name their folder in STONECHAT_DATA".to_owned(),
         ));
     };
-    setup::program(root)?;
+    let program = setup::program(root)?;
     let test = [
         "test",
         "--quiet",
@@ -293,9 +311,86 @@ fn data(root: &Path) -> Result<Verdict> {
     setup::run(
         cargo()
             .current_dir(root)
-            .env("STONECHAT_DATA", folder)
+            .env("STONECHAT_DATA", &folder)
             .args(test)
             .args(only),
     )?;
+    fan_in_browser(root, &program, &folder)?;
     Ok(Verdict::Passed)
+}
+
+/// How many times as fast as recorded the fan is replayed for the browser.
+const FAN_SPEED: &str = "8";
+
+/// Replays a real fan, first as it should be and then with a coin on a blade, and looks at the alarm
+/// in the browser.
+fn fan_in_browser(root: &Path, program: &Path, data: &Path) -> Result<()> {
+    setup::debian(BROWSER_PACKAGES)?;
+    let folder = setup::target(root).join("fan");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    let stonechat = |args: &[&str]| {
+        let mut command = Command::new(program);
+        command.current_dir(&folder).arg("--quiet").args(args);
+        command
+    };
+    let file = |state: &str| {
+        data.join(format!("fan-accel-esp32/fan_0_{state}_weight.csv"))
+            .display()
+            .to_string()
+    };
+    let (training, normal) = (file("low_0") + "@0%..60%", file("low_0") + "@80%..100%");
+    let recipe = [
+        "--rate",
+        "200",
+        "--window",
+        "200",
+        "--features",
+        "standard_deviation,peak_to_peak",
+    ];
+    setup::run(&mut stonechat(
+        &[&["train", &training, "-o", "fan.detector"], &recipe[..]].concat(),
+    ))?;
+    let added = stonechat(&["device", "add", "--data", "data", "fan-1"]).output()?;
+    std::fs::write(folder.join("credentials"), added.stdout)?;
+    let serve = [
+        "--json",
+        "serve",
+        "--data",
+        "data",
+        "--http",
+        "127.0.0.1:0",
+        "--mqtt",
+        "127.0.0.1:0",
+    ];
+    let (_server, started) = start(&mut stonechat(&serve))?;
+    let mqtt = started["mqtt"]
+        .as_str()
+        .context("the first line names the MQTT address")?;
+    for recording in [&normal, &file("low_1")] {
+        let device = [
+            "device",
+            "run",
+            recording,
+            "--rate",
+            "200",
+            "--detector",
+            "fan.detector",
+        ];
+        let more = [
+            "--credentials",
+            "credentials",
+            "--server",
+            mqtt,
+            "--speed",
+            FAN_SPEED,
+        ];
+        setup::run(&mut stonechat(&[&device[..], &more[..]].concat()))?;
+    }
+    setup::run(&mut dashboard_test(
+        root,
+        "test:server",
+        "screenshots-fan",
+        &started,
+    )?)
 }
