@@ -76,9 +76,10 @@ pub const DATABASE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub const WRITER_CACHE_KIB: i64 = 8_192;
 /// The pages of the database cache of each reader, in KiB.
 pub const READER_CACHE_KIB: i64 = 2_048;
-/// The pages in the write-ahead log that start a checkpoint. With fewer, the pauses of the more
-/// frequent checkpoints were seen in one of a hundred acknowledgements.
-pub const CHECKPOINT_PAGES: i64 = 8_192;
+/// The transactions after which the write-ahead log is merged into the database.
+pub const CHECKPOINT_TRANSACTIONS: u32 = 4_000;
+/// The pages in the write-ahead log at which SQLite merges it while messages wait.
+pub const CHECKPOINT_PAGES: i64 = 32_768;
 
 /// The newest scores that a device's summary shows.
 pub const RECENT_SCORES: usize = 60;

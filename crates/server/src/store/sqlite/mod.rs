@@ -8,6 +8,7 @@
 mod alarms;
 mod append;
 mod body;
+mod checkpoint;
 mod chunk;
 mod compaction;
 mod fleet;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
+use self::checkpoint::Checkpointer;
 use self::fleet::Fleet;
 use self::reader::Readers;
 use self::schema::Location;
@@ -65,12 +67,14 @@ impl SqliteStore {
         let connection = location.open_writer()?;
         let (ledger, fleet) = load::load(&connection, &location)?;
         let fleet = Arc::new(RwLock::new(fleet));
+        let checkpointer = Checkpointer::start(&location)?;
         let (commands, queue) = mpsc::channel(WRITER_QUEUE_LEN);
         Writer::new(
             connection,
             location.clone(),
             fleet.clone(),
             ledger,
+            checkpointer,
             retention,
         )
         .spawn(queue)

@@ -129,6 +129,16 @@ impl Location {
         Ok(connection)
     }
 
+    /// Opens the connection that merges the log.
+    pub(super) fn open_checkpointer(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(&self.file, flags).map_err(|e| self.failed(e))?;
+        self.configure(&connection, READER_CACHE_KIB)
+            .map_err(|e| self.failed(e))?;
+        Ok(connection)
+    }
+
     /// Opens a connection that only reads.
     pub(super) fn open_reader(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -172,7 +182,8 @@ impl Location {
         }
     }
 
-    fn unusable(&self, source: std::io::Error) -> StoreError {
+    /// Reports a folder, or a thread, that is not to be had.
+    pub(super) fn unusable(&self, source: std::io::Error) -> StoreError {
         StoreError::Folder {
             path: self.folder.clone(),
             source,

@@ -253,6 +253,47 @@ async fn a_failed_transaction_is_not_acknowledged() {
     store.close().await;
 }
 
+/// Another process holds the write lock for longer than is waited: not acknowledged, not lost.
+#[tokio::test]
+async fn a_lock_held_by_another_process_is_survived() {
+    let folder = folder();
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    add_pump(&store).await;
+    let other = Connection::open(database(folder.path())).expect("there");
+    other.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    let failed = store.append(message(1)).await;
+    assert!(
+        matches!(failed, Err(StoreError::NotCommitted { .. })),
+        "{failed:?}"
+    );
+    other.execute_batch("ROLLBACK").expect("free again");
+    let stored = store.append(message(1)).await.expect("works again");
+    assert!(matches!(stored, Appended::New { .. }), "{stored:?}");
+    store.close().await;
+}
+
+/// Merging the log keeps it from growing without end.
+#[tokio::test]
+async fn the_log_stays_bounded() {
+    let folder = folder();
+    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    add_pump(&store).await;
+    let log = folder.path().join("stonechat.sqlite-wal");
+    let mut sizes = Vec::new();
+    for sequence in 0..=6 * crate::limits::CHECKPOINT_TRANSACTIONS {
+        let mut short = message(sequence);
+        short.readings.truncate(1);
+        store.append(short).await.expect("stored");
+        if sequence % crate::limits::CHECKPOINT_TRANSACTIONS == 0 {
+            sizes.push(std::fs::metadata(&log).expect("there").len());
+        }
+    }
+    // The file keeps the length it once had, so it has to stop growing.
+    let (early, late) = (sizes[3], sizes[6]);
+    assert!(late < early + early / 2, "{sizes:?}");
+    store.close().await;
+}
+
 #[tokio::test]
 async fn old_readings_are_deleted() {
     let folder = folder();

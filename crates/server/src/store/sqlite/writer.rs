@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::append::{self, Applied};
+use super::checkpoint::Checkpointer;
 use super::compaction::Compaction;
 use super::fleet::Fleet;
 use super::ledger::{Entry, Ledger};
@@ -61,6 +62,7 @@ pub(super) struct Writer {
     fleet: Arc<RwLock<Fleet>>,
     ledger: Ledger,
     compaction: Compaction,
+    checkpointer: Checkpointer,
     retention: Option<Duration>,
     /// Set when the last transaction failed and the ledger could not be read anew since.
     stale: bool,
@@ -77,6 +79,7 @@ impl Writer {
         location: Location,
         fleet: Arc<RwLock<Fleet>>,
         ledger: Ledger,
+        checkpointer: Checkpointer,
         retention: Option<Duration>,
     ) -> Self {
         Self {
@@ -84,6 +87,7 @@ impl Writer {
             location,
             fleet,
             ledger,
+            checkpointer,
             compaction: Compaction::default(),
             retention,
             stale: false,
@@ -149,7 +153,7 @@ impl Writer {
         }
     }
 
-    /// Does a batch in one transaction, with a step of whatever else is due.
+    /// Does a batch in one transaction, with a step of whatever else is due, and answers.
     fn commit(&mut self, batch: Vec<Command>) {
         if self.stale {
             self.reload();
@@ -165,9 +169,12 @@ impl Writer {
                 .map_err(|e| e.to_string())
         };
         match outcome {
-            Ok(()) => {
+            Ok(committed) => {
                 for answer in answers {
                     answer.send();
+                }
+                if committed {
+                    self.checkpointer.committed(&self.connection);
                 }
             }
             Err(reason) => {
@@ -179,19 +186,20 @@ impl Writer {
                 for answer in answers {
                     answer.fail(&reason);
                 }
-                self.stale = true;
-                self.compaction = Compaction::default();
+                if self.stale {
+                    self.compaction = Compaction::default();
+                }
             }
         }
     }
 
+    /// Tells whether there was anything to do.
     fn transaction(
         &mut self,
         batch: Vec<Command>,
         answers: &mut Vec<Answer>,
         effects: &mut Vec<Effect>,
-    ) -> rusqlite::Result<()> {
-        self.refresh()?;
+    ) -> rusqlite::Result<bool> {
         let retention_due = self.retention.is_some() && self.retention_due <= Instant::now();
         let age_due = self.compaction.due(&self.ledger, &self.fleet);
         let forced = batch
@@ -201,13 +209,22 @@ impl Writer {
             self.compaction.start(&self.ledger, &self.fleet);
         }
         if batch.is_empty() && !self.compaction.under_way() && !retention_due {
-            return Ok(());
+            return self.refresh().map(|()| false);
         }
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let begun = self
+            .refresh()
+            .and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"));
+        if let Err(error) = begun {
+            for command in batch {
+                refuse(command, answers);
+            }
+            return Err(error);
+        }
         let done = self.work(batch, answers, effects, retention_due);
         if let Err(error) = done {
             // The failure itself is what counts; a failed rollback shows at the next start.
             let _ = self.connection.execute_batch("ROLLBACK");
+            self.stale = true;
             return Err(error);
         }
         // Readers take the tail and their view of the chunks under this lock, so that no
@@ -216,6 +233,7 @@ impl Writer {
         if let Err(error) = self.connection.execute_batch("COMMIT") {
             drop(fleet);
             let _ = self.connection.execute_batch("ROLLBACK");
+            self.stale = true;
             return Err(error);
         }
         self.compaction.committed(&mut fleet);
@@ -225,7 +243,7 @@ impl Writer {
         fleet.messages = self.ledger.messages;
         fleet.readings = self.ledger.readings;
         fleet.duplicates = self.ledger.duplicates;
-        Ok(())
+        Ok(true)
     }
 
     fn work(
