@@ -1,4 +1,5 @@
 //! `kill -9` of the server, twenty times, while fifty devices replay a recording.
+#![allow(clippy::print_stdout, reason = "figures for whoever runs it by hand")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Real recordings, from the folder that STONECHAT_DATA names, through the whole program.
+#![allow(clippy::print_stdout, reason = "figures for whoever runs it by hand")]
 
 mod support;
 

@@ -428,9 +428,9 @@ fn check_channels(channels: &[ChannelEntry]) -> Result<(), LoadError> {
     for channel in channels {
         identifier(&channel.name)?;
         text(&channel.unit)?;
-        let within = |bound: f32| bound >= -SENSOR_RANGE_ABS_MAX && bound <= SENSOR_RANGE_ABS_MAX;
-        if !within(channel.minimum)
-            || !within(channel.maximum)
+        let legal = -SENSOR_RANGE_ABS_MAX..=SENSOR_RANGE_ABS_MAX;
+        if !legal.contains(&channel.minimum)
+            || !legal.contains(&channel.maximum)
             || channel.minimum >= channel.maximum
         {
             return Err(LoadError::Channel);

@@ -362,11 +362,11 @@ impl<'a> PackReader<'a> {
                 }
             }
             LABEL_BASE_NAME => {
-                self.base_name = self.text(SENML_NAME_LEN_MAX, DecodeError::BadName)?
+                self.base_name = self.text(SENML_NAME_LEN_MAX, DecodeError::BadName)?;
             }
             LABEL_BASE_TIME => self.base_time_s = self.number()?,
             LABEL_BASE_UNIT => {
-                self.base_unit = self.text(SENML_NAME_LEN_MAX, DecodeError::BadName)?
+                self.base_unit = self.text(SENML_NAME_LEN_MAX, DecodeError::BadName)?;
             }
             LABEL_BASE_VALUE => self.base_value = self.number()?,
             LABEL_NAME => fields.name = self.text(SENML_NAME_LEN_MAX, DecodeError::BadName)?,
