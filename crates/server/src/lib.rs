@@ -24,3 +24,4 @@ pub use device::{DeviceId, Token};
 pub use registry::Registry;
 pub use server::{Running, Server, StartError};
 pub use settings::Settings;
+pub use store::StoreError;
