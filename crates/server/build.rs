@@ -15,28 +15,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         collect(&dist, &mut files)?;
     } else {
         // The folder does not exist yet: look again when it appears beside its sources.
-        println!(
-            "cargo::rerun-if-changed={}",
-            crate_folder.join("../../web").display()
-        );
+        println!("cargo::rerun-if-changed={}", crate_folder.join("../../web").display());
     }
     files.sort();
     // Copies, so that a dashboard being built anew cannot pull files away from the compiler.
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let mut source = String::from("&[\n");
     for (number, file) in files.iter().enumerate() {
-        let name = file
-            .strip_prefix(&dist)?
-            .to_str()
-            .ok_or("a file name is not UTF-8")?;
+        let name = file.strip_prefix(&dist)?.to_str().ok_or("a file name is not UTF-8")?;
         let copy = format!("dashboard-{number}");
         fs::copy(file, out.join(&copy))?;
         let copy = format!("concat!(env!(\"OUT_DIR\"), \"/{copy}\")");
-        writeln!(
-            source,
-            "    ({:?}, include_bytes!({copy})),",
-            format!("/{name}")
-        )?;
+        writeln!(source, "    ({:?}, include_bytes!({copy})),", format!("/{name}"))?;
     }
     source.push_str("]\n");
     fs::write(out.join("dashboard.rs"), source)?;

@@ -4,11 +4,7 @@
 //! The load comes from a second process, by a hand-made MQTT 3.1.1 client with up to 16 messages
 //! in flight for each device. Beside it runs mosquitto, if it is installed, under the same load:
 //! it acknowledges from memory and stores nothing.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a bench prints its results"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
 mod load;
 
@@ -66,14 +62,10 @@ fn main() -> Outcome<()> {
         let before_s = processor_s()?;
         let full = runtime.block_on(server(devices, 0))?;
         let spent_us = (processor_s()? - before_s) * 1e6;
-        rounds
-            .processor_us
-            .push(spent_us / full.acknowledged as f64);
+        rounds.processor_us.push(spent_us / full.acknowledged as f64);
         rounds.full.push(full);
         rounds.paced_peer.extend(peer(devices, offered)?);
-        rounds
-            .paced
-            .push(runtime.block_on(server(devices, offered))?);
+        rounds.paced.push(runtime.block_on(server(devices, offered))?);
         rounds.rows_per_s.push(runtime.block_on(rows_per_s())?);
     }
     let json = arguments.iter().any(|argument| argument == "--json");
@@ -85,62 +77,16 @@ fn report(rounds: Rounds, offered: u32, json: bool) {
     let of = |summaries: &[Summary], value: fn(&Summary) -> f64| {
         middle(summaries.iter().map(value).collect())
     };
-    let (per_s, p50, p99) = (
-        |s: &Summary| s.per_s,
-        |s: &Summary| s.p50_ms,
-        |s: &Summary| s.p99_ms,
-    );
-    let Rounds {
-        full,
-        full_peer,
-        paced,
-        paced_peer,
-        processor_us,
-        rows_per_s,
-    } = rounds;
+    let (per_s, p50, p99) = (|s: &Summary| s.per_s, |s: &Summary| s.p50_ms, |s: &Summary| s.p99_ms);
+    let Rounds { full, full_peer, paced, paced_peer, processor_us, rows_per_s } = rounds;
     let lines = [
-        (
-            "ingest.stored_per_s",
-            of(&full, per_s),
-            "messages/s",
-            of(&full_peer, per_s),
-        ),
-        (
-            "ingest.full_load_ack_p99_ms",
-            of(&full, p99),
-            "ms",
-            of(&full_peer, p99),
-        ),
-        (
-            "ingest.processor_us_per_message",
-            middle(processor_us),
-            "us",
-            None,
-        ),
-        (
-            "ingest.offered_per_s",
-            Some(f64::from(offered)),
-            "messages/s",
-            None,
-        ),
-        (
-            "ingest.paced_per_s",
-            of(&paced, per_s),
-            "messages/s",
-            of(&paced_peer, per_s),
-        ),
-        (
-            "ingest.ack_p50_ms",
-            of(&paced, p50),
-            "ms",
-            of(&paced_peer, p50),
-        ),
-        (
-            "ingest.ack_p99_ms",
-            of(&paced, p99),
-            "ms",
-            of(&paced_peer, p99),
-        ),
+        ("ingest.stored_per_s", of(&full, per_s), "messages/s", of(&full_peer, per_s)),
+        ("ingest.full_load_ack_p99_ms", of(&full, p99), "ms", of(&full_peer, p99)),
+        ("ingest.processor_us_per_message", middle(processor_us), "us", None),
+        ("ingest.offered_per_s", Some(f64::from(offered)), "messages/s", None),
+        ("ingest.paced_per_s", of(&paced, per_s), "messages/s", of(&paced_peer, per_s)),
+        ("ingest.ack_p50_ms", of(&paced, p50), "ms", of(&paced_peer, p50)),
+        ("ingest.ack_p99_ms", of(&paced, p99), "ms", of(&paced_peer, p99)),
         ("store.rows_per_s", middle(rows_per_s), "readings/s", None),
     ];
     for (name, value, unit, peer_value) in lines {
@@ -173,11 +119,7 @@ fn middle(mut values: Vec<f64>) -> Option<f64> {
 fn processor_s() -> Outcome<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
-    let ticks: Vec<f64> = fields
-        .skip(11)
-        .take(2)
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
+    let ticks: Vec<f64> = fields.skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
     Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
@@ -185,24 +127,15 @@ fn processor_s() -> Outcome<f64> {
 async fn server(devices: usize, per_s: u32) -> Outcome<Summary> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let any: SocketAddr = "127.0.0.1:0".parse()?;
-    let settings = Settings {
-        data: folder.path().join("data"),
-        http: any,
-        mqtt: any,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { data: folder.path().join("data"), http: any, mqtt: any, ..Settings::default() };
     let server = Server::start(settings).await?;
     let mut tokens = Vec::with_capacity(devices);
     for device in 0..devices {
         let id = DeviceId::parse(&load::device_name(device))?;
         tokens.push(server.registry().add(&id).await?.reveal().to_owned());
     }
-    let load = Load {
-        broker: server.mqtt_addr,
-        devices,
-        per_s,
-        span: SPAN,
-    };
+    let load = Load { broker: server.mqtt_addr, devices, per_s, span: SPAN };
     let token_file = folder.path().join("tokens");
     std::fs::write(&token_file, tokens.join("\n"))?;
     let summary = tokio::task::spawn_blocking(move || second_process(&load, &token_file)).await??;
@@ -259,16 +192,7 @@ fn peer(devices: usize, per_s: u32) -> Outcome<Option<Summary>> {
     }
     let token_file = folder.path().join("tokens");
     std::fs::write(&token_file, vec!["none"; devices].join("\n"))?;
-    second_process(
-        &Load {
-            broker,
-            devices,
-            per_s,
-            span: SPAN,
-        },
-        &token_file,
-    )
-    .map(Some)
+    second_process(&Load { broker, devices, per_s, span: SPAN }, &token_file).map(Some)
 }
 
 struct Stop(Child);
@@ -304,10 +228,7 @@ async fn rows_per_s() -> Outcome<f64> {
                 });
                 let message = Message {
                     device: id.clone(),
-                    id: MessageId {
-                        session: 1,
-                        sequence,
-                    },
+                    id: MessageId { session: 1, sequence },
                     received_ms,
                     readings: readings.collect(),
                     detector: None,

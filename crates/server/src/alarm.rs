@@ -144,9 +144,7 @@ pub fn act(
     match (action, alarm.state) {
         (_, AlarmState::Cleared) => return Err(AlreadyOver { state: "cleared" }),
         (Action::Acknowledge, AlarmState::Acknowledged) => {
-            return Err(AlreadyOver {
-                state: "acknowledged",
-            });
+            return Err(AlreadyOver { state: "acknowledged" });
         }
         (Action::Acknowledge, AlarmState::Open) => {
             next.acknowledged_ms = Some(now_ms);
@@ -245,20 +243,14 @@ mod tests {
         assert_eq!((again.state, again.active), (AlarmState::Open, true));
         assert_eq!(again.peak_score, Some(3.0));
         let over = act(&quiet, Action::Acknowledge, Some("seen"), 9).expect("open");
-        assert_eq!(
-            (over.state, over.cleared_ms),
-            (AlarmState::Cleared, Some(9))
-        );
+        assert_eq!((over.state, over.cleared_ms), (AlarmState::Cleared, Some(9)));
         assert_eq!(over.note.as_deref(), Some("seen"));
     }
 
     #[test]
     fn an_acknowledged_alarm_clears_with_its_cause() {
         let known = act(&open(), Action::Acknowledge, None, 5).expect("open");
-        assert_eq!(
-            (known.state, known.acknowledged_ms),
-            (AlarmState::Acknowledged, Some(5))
-        );
+        assert_eq!((known.state, known.acknowledged_ms), (AlarmState::Acknowledged, Some(5)));
         let over = moved(observe("pump", Some(&known), &seen(false, 0.1)));
         assert_eq!(
             (over.state, over.active, over.cleared_ms),
@@ -278,10 +270,7 @@ mod tests {
 
     #[test]
     fn a_late_message_opens_but_never_ends() {
-        let late = |holds| Observation {
-            late: true,
-            ..seen(holds, 4.0)
-        };
+        let late = |holds| Observation { late: true, ..seen(holds, 4.0) };
         match observe("pump", None, &late(true)) {
             Some(Change::Opened(alarm)) => assert!(!alarm.active),
             other => panic!("{other:?}"),
@@ -291,10 +280,7 @@ mod tests {
 
     #[test]
     fn an_alarm_cleared_by_hand_needs_a_new_beginning() {
-        let still = Observation {
-            continues: true,
-            ..seen(true, 2.0)
-        };
+        let still = Observation { continues: true, ..seen(true, 2.0) };
         assert_eq!(observe("pump", None, &still), None);
     }
 

@@ -23,11 +23,8 @@ const HASHED_FOLDER: &str = "/assets/";
 /// Serves a file of the dashboard; a path without a dot is one of its pages.
 pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if method != Method::GET && method != Method::HEAD {
-        return Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "the dashboard is only to be read",
-        )
-        .into_response();
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the dashboard is only to be read")
+            .into_response();
     }
     let path = uri.path();
     let page = path == INDEX || !path.rsplit('/').next().unwrap_or("").contains('.');
@@ -41,22 +38,13 @@ pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     } else {
         "no-cache"
     };
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|value| value.as_bytes() == tag.as_bytes());
-    let common = [
-        (header::ETAG, tag),
-        (header::CACHE_CONTROL, cache.to_owned()),
-    ];
+    let known =
+        headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let common = [(header::ETAG, tag), (header::CACHE_CONTROL, cache.to_owned())];
     if known {
         return (StatusCode::NOT_MODIFIED, common).into_response();
     }
-    (
-        common,
-        [(header::CONTENT_TYPE, content_type(name))],
-        content,
-    )
-        .into_response()
+    (common, [(header::CONTENT_TYPE, content_type(name))], content).into_response()
 }
 
 fn find(path: &str) -> Option<(&'static str, &'static [u8])> {
@@ -69,11 +57,7 @@ fn find(path: &str) -> Option<(&'static str, &'static [u8])> {
 
 fn entity_tag(content: &[u8]) -> String {
     let digest = Sha256::digest(content);
-    let hex: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{hex}\"")
 }
 
@@ -109,31 +93,18 @@ mod tests {
         for page in ["/", "/devices/pump-1", "/alarms", "/index.html"] {
             let response = get(page, None).await;
             assert_eq!(response.status(), StatusCode::OK, "{page}");
-            assert_eq!(
-                response.headers()[header::CONTENT_TYPE],
-                "text/html; charset=utf-8"
-            );
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         }
         for missing in ["/assets/none.js", "/favicon.none", "/../Cargo.toml"] {
-            assert_eq!(
-                get(missing, None).await.status(),
-                StatusCode::NOT_FOUND,
-                "{missing}"
-            );
+            assert_eq!(get(missing, None).await.status(), StatusCode::NOT_FOUND, "{missing}");
         }
     }
 
     #[tokio::test]
     async fn an_unchanged_page_is_not_sent_again() {
         let first = get("/", None).await;
-        let tag = first.headers()[header::ETAG]
-            .to_str()
-            .expect("text")
-            .to_owned();
-        assert_eq!(
-            get("/", Some(&tag)).await.status(),
-            StatusCode::NOT_MODIFIED
-        );
+        let tag = first.headers()[header::ETAG].to_str().expect("text").to_owned();
+        assert_eq!(get("/", Some(&tag)).await.status(), StatusCode::NOT_MODIFIED);
         assert_eq!(get("/", Some("\"other\"")).await.status(), StatusCode::OK);
     }
 }

@@ -20,11 +20,7 @@ impl DeviceId {
     /// # Errors
     /// [`BadDeviceId`] if it is none.
     pub fn parse(text: &str) -> Result<Self, BadDeviceId> {
-        if is_device_id(text) {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err(BadDeviceId)
-        }
+        if is_device_id(text) { Ok(Self(Arc::from(text))) } else { Err(BadDeviceId) }
     }
 
     /// Returns the text.
@@ -124,9 +120,7 @@ fn base64_url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word = group
-            .iter()
-            .fold(0_u32, |word, &byte| word << 8 | u32::from(byte))
+        let word = group.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte))
             << (8 * (3 - group.len()));
         for position in 0..=group.len() {
             let index = word >> (18 - 6 * position) & 63;
@@ -158,10 +152,7 @@ mod tests {
 
     #[test]
     fn a_token_matches_its_own_hash_only() {
-        let (one, other) = (
-            Token::draw().expect("random"),
-            Token::draw().expect("random"),
-        );
+        let (one, other) = (Token::draw().expect("random"), Token::draw().expect("random"));
         assert_eq!(one.reveal().len(), 43);
         assert!(one.hash().matches(one.reveal().as_bytes()));
         assert!(!one.hash().matches(other.reveal().as_bytes()));

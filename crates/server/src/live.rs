@@ -61,10 +61,7 @@ struct ReadingData<'a> {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self {
-            sender: broadcast::Sender::new(LIVE_QUEUE_LEN),
-            watchers: Arc::default(),
-        }
+        Self { sender: broadcast::Sender::new(LIVE_QUEUE_LEN), watchers: Arc::default() }
     }
 }
 
@@ -73,13 +70,8 @@ impl Hub {
     #[must_use]
     pub fn watch(&self) -> Option<Watcher> {
         let add = |count| (count < LIVE_CLIENTS_MAX).then_some(count + 1);
-        self.watchers
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
-            .ok()?;
-        Some(Watcher {
-            receiver: self.sender.subscribe(),
-            watchers: self.watchers.clone(),
-        })
+        self.watchers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Watcher { receiver: self.sender.subscribe(), watchers: self.watchers.clone() })
     }
 
     /// Counts those who watch.
@@ -99,14 +91,7 @@ impl Hub {
             time_ms: reading.time_ms,
             value: reading.value,
         });
-        self.publish(
-            "readings",
-            device,
-            &ReadingsData {
-                device,
-                readings: readings.collect(),
-            },
-        );
+        self.publish("readings", device, &ReadingsData { device, readings: readings.collect() });
     }
 
     /// Publishes an alarm.
@@ -121,11 +106,7 @@ impl Hub {
         }
         // Plain structures of numbers and texts always have a JSON form.
         if let Ok(json) = serde_json::to_string(data) {
-            let event = Event {
-                name,
-                device: Arc::from(device),
-                data: Arc::from(json),
-            };
+            let event = Event { name, device: Arc::from(device), data: Arc::from(json) };
             // It fails only when the last watcher has just left.
             let _ = self.sender.send(event);
         }
@@ -161,12 +142,8 @@ mod tests {
         for number in 0..sent {
             hub.publish("device", "pump", &number);
         }
-        let Some(Next::Missed(missed)) = watcher.next().await else {
-            panic!("nothing missed")
-        };
-        let Some(Next::Event(first)) = watcher.next().await else {
-            panic!("no event")
-        };
+        let Some(Next::Missed(missed)) = watcher.next().await else { panic!("nothing missed") };
+        let Some(Next::Event(first)) = watcher.next().await else { panic!("no event") };
         assert_eq!(&*first.data, missed.to_string());
         assert_eq!(missed, 5);
     }
@@ -174,9 +151,7 @@ mod tests {
     #[test]
     fn the_number_of_watchers_is_bounded() {
         let hub = Hub::default();
-        let all: Vec<_> = std::iter::from_fn(|| hub.watch())
-            .take(LIVE_CLIENTS_MAX + 1)
-            .collect();
+        let all: Vec<_> = std::iter::from_fn(|| hub.watch()).take(LIVE_CLIENTS_MAX + 1).collect();
         assert_eq!(all.len(), LIVE_CLIENTS_MAX);
         drop(all);
         assert!(hub.watch().is_some());

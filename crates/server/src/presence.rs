@@ -25,9 +25,7 @@ pub struct Presence {
 impl Presence {
     /// Notes that a device connected.
     pub fn connected(&self, device: &str, connection: Connection) {
-        self.connections
-            .lock()
-            .insert(device.to_owned(), connection);
+        self.connections.lock().insert(device.to_owned(), connection);
         self.changed(device);
     }
 
@@ -74,14 +72,8 @@ mod tests {
     #[test]
     fn a_takeover_leaves_the_device_online() {
         let presence = Presence::default();
-        let first = Connection {
-            peer: None,
-            since_ms: 1,
-        };
-        let second = Connection {
-            peer: None,
-            since_ms: 2,
-        };
+        let first = Connection { peer: None, since_ms: 1 };
+        let second = Connection { peer: None, since_ms: 2 };
         presence.connected("pump", first);
         presence.connected("pump", second);
         presence.disconnected("pump", first);

@@ -23,17 +23,13 @@ impl Registry {
     /// Takes the registry of a running server's store.
     #[must_use]
     pub fn of(store: Arc<dyn Store>) -> Self {
-        Self {
-            place: Place::Running(store),
-        }
+        Self { place: Place::Running(store) }
     }
 
     /// Takes the registry in a data folder; a server may be running there.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
-        Self {
-            place: Place::Folder(folder.to_owned()),
-        }
+        Self { place: Place::Folder(folder.to_owned()) }
     }
 
     /// Registers a device and returns its token, which can not be read again.
@@ -87,7 +83,5 @@ impl Registry {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StoreError::Closed)?
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
 }

@@ -71,10 +71,9 @@ impl Server {
     /// When the data folder or an address cannot be used; nothing is left running then.
     pub async fn start(settings: Settings) -> Result<Running, StartError> {
         let listener = listen(settings.http).await?;
-        let http_addr = listener.local_addr().map_err(|source| StartError::Listen {
-            address: settings.http,
-            source,
-        })?;
+        let http_addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: settings.http, source })?;
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&settings.data, settings.retention())?);
         let (hub, presence) = (Hub::default(), Arc::new(Presence::default()));
@@ -103,16 +102,7 @@ impl Server {
         let mqtt_addr = broker.address();
         info!(%http_addr, %mqtt_addr, data = %settings.data.display(), "started");
         let registry = Registry::of(store.clone());
-        Ok(Running {
-            http_addr,
-            mqtt_addr,
-            registry,
-            store,
-            broker,
-            ending,
-            http,
-            ticker,
-        })
+        Ok(Running { http_addr, mqtt_addr, registry, store, broker, ending, http, ticker })
     }
 }
 
@@ -137,10 +127,7 @@ impl Running {
         self.ending.send_replace(true);
         self.ticker.abort();
         let abort = self.http.abort_handle();
-        if tokio::time::timeout(SHUTDOWN_GRACE, self.http)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.http).await.is_err() {
             warn!("some requests took too long and were cut off");
             abort.abort();
         }
@@ -164,9 +151,7 @@ async fn serve(listener: TcpListener, context: Context) {
     let ended = async move {
         let _ = ending.wait_for(|&ending| ending).await;
     };
-    let served = axum::serve(listener, api::router(context))
-        .with_graceful_shutdown(ended)
-        .await;
+    let served = axum::serve(listener, api::router(context)).with_graceful_shutdown(ended).await;
     if let Err(error) = served {
         tracing::error!(%error, "HTTP ended");
     }
@@ -205,9 +190,7 @@ async fn publish_devices(context: Context) {
 async fn fell_silent(context: &Context, span_ms: Range<i64>) -> Vec<String> {
     let devices = context.store.devices().await.unwrap_or_default();
     let ran_out = |seen_ms: i64| span_ms.contains(&(seen_ms + context.silent_after_ms));
-    let silent = devices
-        .into_iter()
-        .filter(|record| record.last_seen_ms.is_some_and(ran_out));
+    let silent = devices.into_iter().filter(|record| record.last_seen_ms.is_some_and(ran_out));
     silent.map(|record| record.id).collect()
 }
 
@@ -233,9 +216,8 @@ mod tests {
 
     #[test]
     fn every_device_gets_its_turn() {
-        let all: Vec<String> = (0..LIVE_DEVICES_PER_INTERVAL * 2 + 10)
-            .map(|i| format!("device-{i:05}"))
-            .collect();
+        let all: Vec<String> =
+            (0..LIVE_DEVICES_PER_INTERVAL * 2 + 10).map(|i| format!("device-{i:05}")).collect();
         let (mut pending, mut last) = (BTreeSet::new(), String::new());
         let mut served = BTreeSet::new();
         for _ in 0..3 {

@@ -53,13 +53,7 @@ mod tests {
     #[test]
     fn unknown_keys_are_errors_and_missing_ones_default() {
         let some: Settings = serde_json::from_str(r#"{"silent_after_s": 5}"#).expect("known key");
-        assert_eq!(
-            some,
-            Settings {
-                silent_after_s: 5,
-                ..Settings::default()
-            }
-        );
+        assert_eq!(some, Settings { silent_after_s: 5, ..Settings::default() });
         assert!(serde_json::from_str::<Settings>(r#"{"silent_after": 5}"#).is_err());
     }
 }

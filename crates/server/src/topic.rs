@@ -7,10 +7,7 @@ const PREFIX: &str = "stonechat/v1/";
 /// Returns what follows a device's own prefix, or `None` if the topic or filter is outside.
 #[must_use]
 pub fn within<'t>(device: &DeviceId, topic: &'t str) -> Option<&'t str> {
-    topic
-        .strip_prefix(PREFIX)?
-        .strip_prefix(device.as_str())?
-        .strip_prefix('/')
+    topic.strip_prefix(PREFIX)?.strip_prefix(device.as_str())?.strip_prefix('/')
 }
 
 /// Tells whether the topic is the one on which a device sends its readings.

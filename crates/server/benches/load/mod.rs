@@ -69,9 +69,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome<()> {
         span: Duration::from_millis(span_ms.parse()?),
     };
     let tokens = std::fs::read_to_string(token_file)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let summary = runtime.block_on(generate(&load, tokens.lines().map(str::to_owned).collect()))?;
     println!("{}", serde_json::to_string(&summary)?);
     Ok(())
@@ -99,17 +97,10 @@ async fn generate(load: &Load, tokens: Vec<String>) -> Outcome<Summary> {
     times.sort_unstable();
     let at = |part: f64| {
         let index = ((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1));
-        times
-            .get(index)
-            .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+        times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
     };
     let per_s = times.len() as f64 / load.span.as_secs_f64();
-    Ok(Summary {
-        acknowledged,
-        per_s,
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-    })
+    Ok(Summary { acknowledged, per_s, p50_ms: at(0.5), p99_ms: at(0.99) })
 }
 
 struct Device {
@@ -138,13 +129,7 @@ impl Device {
         if answer != [0x20, 2, 0, 0] {
             return Err(format!("{name} was refused: {answer:?}").into());
         }
-        Ok(Self {
-            name,
-            turn: number as f64 / load.devices as f64,
-            reader,
-            writer,
-            sequence: 0,
-        })
+        Ok(Self { name, turn: number as f64 / load.devices as f64, reader, writer, sequence: 0 })
     }
 
     /// Publishes until `end`; returns how many were acknowledged, and the times to
@@ -190,9 +175,7 @@ impl Device {
                 if answer[..2] != [0x40, 2] {
                     return Err(format!("not an acknowledgement: {answer:?}").into());
                 }
-                let sent = in_flight
-                    .pop_front()
-                    .ok_or("acknowledged more than was sent")?;
+                let sent = in_flight.pop_front().ok_or("acknowledged more than was sent")?;
                 acknowledged += 1;
                 if sent >= begin && sent < end {
                     times.push(now - sent);
@@ -206,34 +189,18 @@ impl Device {
         let topic = format!("stonechat/v1/{}/up", self.name);
         let mut payload = [0; 512];
         let base_name = format!("{}/", self.name);
-        let id = MessageId {
-            session: 1,
-            sequence: self.sequence,
-        };
+        let id = MessageId { session: 1, sequence: self.sequence };
         let time_s = 1_800_000_000.0 + f64::from(self.sequence) / 10.0;
         let records = [
-            (
-                "temperature",
-                "Cel",
-                Value::Number(f64::from(self.sequence % 97) / 4.0),
-            ),
-            (
-                "score",
-                "",
-                Value::Number(f64::from(0.1 + (self.sequence % 13) as f32)),
-            ),
+            ("temperature", "Cel", Value::Number(f64::from(self.sequence % 97) / 4.0)),
+            ("score", "", Value::Number(f64::from(0.1 + (self.sequence % 13) as f32))),
             ("threshold", "", Value::Number(20.5)),
             ("anomaly", "", Value::Boolean(false)),
         ];
         let mut len = 0;
         if let Ok(mut pack) = uplink::open(&mut payload, &base_name, time_s, id) {
             for (name, unit, value) in records {
-                let _ = pack.push(&Record {
-                    name,
-                    unit,
-                    value,
-                    time_s: 0.0,
-                });
+                let _ = pack.push(&Record { name, unit, value, time_s: 0.0 });
             }
             len = pack.close();
         }

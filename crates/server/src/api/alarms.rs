@@ -1,8 +1,5 @@
 //! Alarms: look at them, acknowledge them, clear them.
-#![allow(
-    unused_qualifications,
-    reason = "the macros of utoipa write longer paths than needed"
-)]
+#![allow(unused_qualifications, reason = "the macros of utoipa write longer paths than needed")]
 
 use axum::Json;
 use axum::body::Bytes;
@@ -30,10 +27,7 @@ pub(super) struct AlarmPage {
 /// Which alarms are asked for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(
-    dead_code,
-    reason = "describes the parameters; repeated names are read by hand"
-)]
+#[allow(dead_code, reason = "describes the parameters; repeated names are read by hand")]
 pub(super) struct AlarmsQuestion {
     /// A state; may be repeated. Without any: all states.
     #[param(inline)]
@@ -74,13 +68,9 @@ pub(super) async fn list(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<AlarmPage>, Problem> {
     only(&pairs, &["state", "device", "after", "limit"])?;
-    let limit = single(&pairs, "limit")?
-        .unwrap_or(ALARMS_PAGE)
-        .clamp(1, ALARMS_PAGE_MAX);
+    let limit = single(&pairs, "limit")?.unwrap_or(ALARMS_PAGE).clamp(1, ALARMS_PAGE_MAX);
     let query = AlarmsQuery {
-        states: repeated(&pairs, "state")
-            .map(state)
-            .collect::<Result<_, _>>()?,
+        states: repeated(&pairs, "state").map(state).collect::<Result<_, _>>()?,
         device: repeated(&pairs, "device").last().map(str::to_owned),
         before_id: single(&pairs, "after")?,
         limit: limit + 1,
@@ -88,11 +78,7 @@ pub(super) async fn list(
     let mut alarms = context.store.alarms(query).await?;
     let more = alarms.len() > limit;
     alarms.truncate(limit);
-    let next = if more {
-        alarms.last().map(|alarm| alarm.id.to_string())
-    } else {
-        None
-    };
+    let next = if more { alarms.last().map(|alarm| alarm.id.to_string()) } else { None };
     Ok(Json(AlarmPage { alarms, next }))
 }
 
@@ -104,11 +90,7 @@ pub(super) async fn one(
     Path(id): Path<String>,
 ) -> Result<Json<Alarm>, Problem> {
     let id = number(&id)?;
-    let alarm = context
-        .store
-        .alarm(id)
-        .await?
-        .ok_or(StoreError::UnknownAlarm(id))?;
+    let alarm = context.store.alarm(id).await?.ok_or(StoreError::UnknownAlarm(id))?;
     Ok(Json(alarm))
 }
 
@@ -148,10 +130,7 @@ async fn act(
     } else {
         serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))?
     };
-    if note
-        .as_ref()
-        .is_some_and(|note| note.chars().count() > NOTE_LEN_MAX)
-    {
+    if note.as_ref().is_some_and(|note| note.chars().count() > NOTE_LEN_MAX) {
         let detail = format!("a note has at most {NOTE_LEN_MAX} characters");
         return Err(Problem::bad_request(detail));
     }
@@ -162,6 +141,5 @@ async fn act(
 }
 
 fn number(id: &str) -> Result<i64, Problem> {
-    id.parse()
-        .map_err(|_| Problem::not_found(format!("there is no alarm {id:?}")))
+    id.parse().map_err(|_| Problem::not_found(format!("there is no alarm {id:?}")))
 }

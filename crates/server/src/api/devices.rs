@@ -1,8 +1,5 @@
 //! Devices and their newest values.
-#![allow(
-    unused_qualifications,
-    reason = "the macros of utoipa write longer paths than needed"
-)]
+#![allow(unused_qualifications, reason = "the macros of utoipa write longer paths than needed")]
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -137,10 +134,7 @@ impl Device {
 
     /// Leaves out what live events do not carry.
     pub(crate) fn without_scores(self) -> Self {
-        Self {
-            recent_scores: None,
-            ..self
-        }
+        Self { recent_scores: None, ..self }
     }
 }
 
@@ -165,14 +159,9 @@ pub(super) async fn list(
 ) -> Result<Json<DevicePage>, Problem> {
     let search = question.search.unwrap_or_default().to_ascii_lowercase();
     if search.len() > SEARCH_LEN_MAX {
-        return Err(Problem::bad_request(format!(
-            "`search` has at most {SEARCH_LEN_MAX} bytes"
-        )));
+        return Err(Problem::bad_request(format!("`search` has at most {SEARCH_LEN_MAX} bytes")));
     }
-    let limit = question
-        .limit
-        .unwrap_or(DEVICES_PAGE)
-        .clamp(1, DEVICES_PAGE_MAX);
+    let limit = question.limit.unwrap_or(DEVICES_PAGE).clamp(1, DEVICES_PAGE_MAX);
     let now_ms = now_ms();
     let fits = |record: &DeviceRecord| {
         let state = state_of(record, now_ms, context.silent_after_ms);
@@ -187,20 +176,9 @@ pub(super) async fn list(
     }
     let more = fitting.len() > limit;
     fitting.truncate(limit);
-    let next = if more {
-        fitting.last().map(|record| record.id.clone())
-    } else {
-        None
-    };
-    let devices = fitting
-        .into_iter()
-        .map(|record| Device::of(record, &context, now_ms))
-        .collect();
-    Ok(Json(DevicePage {
-        devices,
-        next,
-        total,
-    }))
+    let next = if more { fitting.last().map(|record| record.id.clone()) } else { None };
+    let devices = fitting.into_iter().map(|record| Device::of(record, &context, now_ms)).collect();
+    Ok(Json(DevicePage { devices, next, total }))
 }
 
 /// Describes a device and its channels.
@@ -210,11 +188,7 @@ pub(super) async fn one(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<Json<DeviceWithChannels>, Problem> {
-    let record = context
-        .store
-        .device(&id)
-        .await?
-        .ok_or(StoreError::UnknownDevice(id))?;
+    let record = context.store.device(&id).await?.ok_or(StoreError::UnknownDevice(id))?;
     let channels = context.store.channels(&record.id).await?;
     let device = Device::of(record, &context, now_ms());
     let channels = channels.into_iter().map(Channel::from).collect();
@@ -227,10 +201,7 @@ mod tests {
 
     #[test]
     fn silence_outweighs_an_old_verdict() {
-        let mut record = DeviceRecord {
-            anomalous: true,
-            ..DeviceRecord::default()
-        };
+        let mut record = DeviceRecord { anomalous: true, ..DeviceRecord::default() };
         assert_eq!(state_of(&record, 10_000, 1_000), DeviceState::NeverSeen);
         record.last_seen_ms = Some(9_500);
         assert_eq!(state_of(&record, 10_000, 1_000), DeviceState::Anomaly);

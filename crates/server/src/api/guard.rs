@@ -18,14 +18,8 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
-        "same-origin",
-    ),
-    (
-        HeaderName::from_static("cross-origin-resource-policy"),
-        "same-origin",
-    ),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
 /// The names by which the server may be addressed: loopback ones, and those of the settings.
@@ -37,12 +31,7 @@ pub struct Hosts {
 impl Hosts {
     /// Takes names (without ports) besides the loopback ones.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        Self {
-            names: names
-                .into_iter()
-                .map(|name| name.to_ascii_lowercase())
-                .collect(),
-        }
+        Self { names: names.into_iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
     /// Tells whether a `Host` header, with or without port, names this server.
@@ -53,9 +42,7 @@ impl Hosts {
     }
 
     fn allow_origin(&self, origin: &str) -> bool {
-        let rest = origin
-            .strip_prefix("http://")
-            .or_else(|| origin.strip_prefix("https://"));
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         rest.is_some_and(|host| self.allow(host))
     }
 }
@@ -75,12 +62,7 @@ pub(super) async fn hosts(
     request: Request,
     next: Next,
 ) -> Response {
-    match examine(
-        &context.hosts,
-        request.method(),
-        request.headers(),
-        request.uri().host(),
-    ) {
+    match examine(&context.hosts, request.method(), request.headers(), request.uri().host()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -93,17 +75,13 @@ fn examine(
     uri_host: Option<&str>,
 ) -> Result<(), Problem> {
     let forbidden = |detail| Err(Problem::new(StatusCode::FORBIDDEN, detail));
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value: &HeaderValue| value.to_str().unwrap_or(""))
-    };
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or(""));
     let Some(host) = text(header::HOST).or(uri_host) else {
         return Err(Problem::bad_request("the request names no host"));
     };
     if !hosts.allow(host) {
         return forbidden(
-            "the server is not known by this name; use localhost, or add the name with --allow-host",
+            "the server is not known by this name; use localhost, or add the name to `allowed_hosts` in the settings",
         );
     }
     if method == Method::GET || method == Method::HEAD {
@@ -148,9 +126,7 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -198,23 +174,11 @@ mod tests {
         const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
         const HOST: (&str, &str) = ("host", "localhost:8080");
         assert_eq!(post(&[HOST, JSON]), Ok(()));
-        assert_eq!(
-            post(&[HOST, JSON, ("origin", "http://localhost:8080")]),
-            Ok(())
-        );
-        assert_eq!(
-            post(&[HOST, JSON, ("origin", "https://pumps.example")]),
-            Ok(())
-        );
-        assert_eq!(
-            post(&[HOST, JSON, ("origin", "http://evil.example")]),
-            Err(403)
-        );
+        assert_eq!(post(&[HOST, JSON, ("origin", "http://localhost:8080")]), Ok(()));
+        assert_eq!(post(&[HOST, JSON, ("origin", "https://pumps.example")]), Ok(()));
+        assert_eq!(post(&[HOST, JSON, ("origin", "http://evil.example")]), Err(403));
         assert_eq!(post(&[HOST, JSON, ("origin", "null")]), Err(403));
-        assert_eq!(
-            post(&[HOST, JSON, ("sec-fetch-site", "cross-site")]),
-            Err(403)
-        );
+        assert_eq!(post(&[HOST, JSON, ("sec-fetch-site", "cross-site")]), Err(403));
         assert_eq!(post(&[("host", "evil.example"), JSON]), Err(403));
         assert_eq!(post(&[JSON]), Err(400));
         assert_eq!(post(&[HOST]), Err(415));

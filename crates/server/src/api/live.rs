@@ -39,11 +39,7 @@ pub(super) async fn live(
         let detail = format!("{LIVE_CLIENTS_MAX} clients watch already; close one");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
-    let state = Client {
-        watcher,
-        devices,
-        ending: context.ending.clone(),
-    };
+    let state = Client { watcher, devices, ending: context.ending.clone() };
     let events = stream::unfold(state, |mut state| async move {
         let event = state.next().await?;
         Some((Ok(event), state))

@@ -26,18 +26,8 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
         );
     };
     put("devices", "gauge", "Registered devices.", totals.devices);
-    put(
-        "devices_online",
-        "gauge",
-        "Connected devices.",
-        context.presence.online() as u64,
-    );
-    put(
-        "alarms_open",
-        "gauge",
-        "Alarms that nobody has seen.",
-        totals.alarms_open,
-    );
+    put("devices_online", "gauge", "Connected devices.", context.presence.online() as u64);
+    put("alarms_open", "gauge", "Alarms that nobody has seen.", totals.alarms_open);
     put(
         "alarms_acknowledged",
         "gauge",
@@ -80,29 +70,9 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
         "Messages of devices without a clock.",
         since_start(&counters.clock_replaced),
     );
-    put(
-        "readings_stored",
-        "gauge",
-        "Readings ever stored.",
-        totals.readings,
-    );
-    put(
-        "storage_bytes",
-        "gauge",
-        "Bytes on disk.",
-        totals.storage_bytes,
-    );
-    put(
-        "live_clients",
-        "gauge",
-        "Clients that watch live.",
-        context.hub.watchers() as u64,
-    );
-    put(
-        "start_time_milliseconds",
-        "gauge",
-        "When the server started.",
-        context.started_ms as u64,
-    );
+    put("readings_stored", "gauge", "Readings ever stored.", totals.readings);
+    put("storage_bytes", "gauge", "Bytes on disk.", totals.storage_bytes);
+    put("live_clients", "gauge", "Clients that watch live.", context.hub.watchers() as u64);
+    put("start_time_milliseconds", "gauge", "When the server started.", context.started_ms as u64);
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }

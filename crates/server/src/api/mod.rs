@@ -64,10 +64,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/alarms/{id}/acknowledge", post(alarms::acknowledge))
         .route("/api/v1/alarms/{id}/clear", post(alarms::clear))
         .route("/api/v1/openapi.json", get(openapi::openapi))
-        .route(
-            "/api/{*rest}",
-            get(problem::no_such_route).fallback(problem::no_such_route),
-        )
+        .route("/api/{*rest}", get(problem::no_such_route).fallback(problem::no_such_route))
         .route("/metrics", get(metrics::metrics))
         .route("/health/live", get(status::live))
         .route("/health/ready", get(status::ready))

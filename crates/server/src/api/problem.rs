@@ -62,27 +62,20 @@ impl From<StoreError> for Problem {
             StoreError::AlreadyOver(_) | StoreError::DeviceExists(_) => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
-            StoreError::Closed => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the server is shutting down",
-            ),
+            StoreError::Closed => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down")
+            }
             other => {
                 // Paths and database messages are for the log only.
                 error!(error = %other, "a request failed");
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the store failed; the log says why",
-                )
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed; the log says why")
             }
         }
     }
 }
 
 pub(super) async fn no_such_route(uri: Uri) -> Problem {
-    let detail = format!(
-        "there is nothing at {}; see /api/v1/openapi.json",
-        uri.path()
-    );
+    let detail = format!("there is nothing at {}; see /api/v1/openapi.json", uri.path());
     Problem::not_found(detail)
 }
 

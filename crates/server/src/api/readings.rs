@@ -1,8 +1,5 @@
 //! Readings of a device, and the parsing of questions: names may be repeated.
-#![allow(
-    unused_qualifications,
-    reason = "the macros of utoipa write longer paths than needed"
-)]
+#![allow(unused_qualifications, reason = "the macros of utoipa write longer paths than needed")]
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
@@ -36,10 +33,7 @@ pub(super) fn repeated<'q>(
     pairs: &'q [(String, String)],
     name: &'q str,
 ) -> impl Iterator<Item = &'q str> {
-    pairs
-        .iter()
-        .filter(move |(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
+    pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 /// Takes the last value of one name out of a question.
@@ -56,10 +50,7 @@ pub(super) fn single<T: std::str::FromStr>(
 
 /// Refuses names that mean nothing, as a misspelt one would be ignored otherwise.
 pub(super) fn only(pairs: &[(String, String)], known: &[&str]) -> Result<(), Problem> {
-    match pairs
-        .iter()
-        .find(|(name, _)| !known.contains(&name.as_str()))
-    {
+    match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) => Err(Problem::bad_request(format!(
             "`{name}` means nothing here; known are {}",
             known.join(", ")
@@ -71,10 +62,7 @@ pub(super) fn only(pairs: &[(String, String)], known: &[&str]) -> Result<(), Pro
 /// Which readings are asked for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(
-    dead_code,
-    reason = "describes the parameters; repeated names are read by hand"
-)]
+#[allow(dead_code, reason = "describes the parameters; repeated names are read by hand")]
 pub(super) struct ReadingsQuestion {
     /// A channel; may be repeated. Without any: all channels.
     channel: Option<Vec<String>>,
@@ -143,24 +131,12 @@ pub(super) async fn readings(
     if from_ms > to_ms {
         return Err(Problem::bad_request("`from_ms` is after `to_ms`"));
     }
-    let points_max = single(&pairs, "max_points")?
-        .unwrap_or(POINTS)
-        .clamp(1, POINTS_MAX);
+    let points_max = single(&pairs, "max_points")?.unwrap_or(POINTS).clamp(1, POINTS_MAX);
     if context.store.device(&id).await?.is_none() {
         return Err(StoreError::UnknownDevice(id).into());
     }
-    let query = ReadingsQuery {
-        device: id,
-        channels,
-        from_ms,
-        to_ms,
-        points_max,
-    };
+    let query = ReadingsQuery { device: id, channels, from_ms, to_ms, points_max };
     let series = context.store.readings(query).await?;
     let series = series.into_iter().map(Series::from).collect();
-    Ok(Json(Readings {
-        from_ms,
-        to_ms,
-        series,
-    }))
+    Ok(Json(Readings { from_ms, to_ms, series }))
 }

@@ -81,9 +81,6 @@ pub(super) async fn live() -> &'static str {
 pub(super) async fn ready(State(context): State<Context>) -> (StatusCode, &'static str) {
     match context.store.totals().await {
         Ok(_) => (StatusCode::OK, "ready\n"),
-        Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the store does not answer\n",
-        ),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n"),
     }
 }

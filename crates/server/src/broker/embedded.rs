@@ -92,16 +92,10 @@ impl EmbeddedBroker {
             }
         });
         let started = address_taken.await.unwrap_or_else(|_| {
-            Err(BrokerError::Listen {
-                address,
-                reason: "the broker ended at once".into(),
-            })
+            Err(BrokerError::Listen { address, reason: "the broker ended at once".into() })
         });
         match started {
-            Ok(local) => Ok(Self {
-                address: local,
-                runtime: Some(runtime),
-            }),
+            Ok(local) => Ok(Self { address: local, runtime: Some(runtime) }),
             Err(error) => {
                 runtime.shutdown_background();
                 Err(error)
@@ -139,10 +133,7 @@ fn probe(address: SocketAddr) -> Result<(), BrokerError> {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             Err(BrokerError::PortInUse(address))
         }
-        Err(error) => Err(BrokerError::Listen {
-            address,
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(BrokerError::Listen { address, reason: error.to_string() }),
     }
 }
 
@@ -169,10 +160,7 @@ fn listener(address: SocketAddr) -> Result<rmqtt::net::Listener, BrokerError> {
         .max_qos_allowed(QoS::AtLeastOnce)
         .bind()
         .and_then(rmqtt::net::Listener::tcp)
-        .map_err(|error| BrokerError::Listen {
-            address,
-            reason: error.to_string(),
-        })
+        .map_err(|error| BrokerError::Listen { address, reason: error.to_string() })
 }
 
 async fn register(context: &ServerContext, gate: Arc<Gate>) {
@@ -184,9 +172,7 @@ async fn register(context: &ServerContext, gate: Arc<Gate>) {
         Type::ClientConnected,
         Type::ClientDisconnected,
     ] {
-        register
-            .add_priority(hook, PRIORITY, Box::new(Hooks { gate: gate.clone() }))
-            .await;
+        register.add_priority(hook, PRIORITY, Box::new(Hooks { gate: gate.clone() })).await;
     }
     register.start().await;
 }
@@ -233,14 +219,12 @@ impl Handler for Hooks {
                 (false, Some(HookResult::PublishAclResult(answer(verdict))))
             }
             Parameter::ClientConnected(session) => {
-                self.gate
-                    .connected(&session.id.client_id, connection(&session.id));
+                self.gate.connected(&session.id.client_id, connection(&session.id));
                 (true, before)
             }
             Parameter::ClientDisconnected(session, reason) => {
                 let reason = describe(reason);
-                self.gate
-                    .disconnected(&session.id.client_id, connection(&session.id), &reason);
+                self.gate.disconnected(&session.id.client_id, connection(&session.id), &reason);
                 (true, before)
             }
             _ => (true, before),
@@ -251,11 +235,7 @@ impl Handler for Hooks {
 /// Says why a connection ended, without the details of a good-bye.
 fn describe(reason: &Reason) -> String {
     let text = reason.to_string();
-    if text.starts_with("Disconnect(") {
-        "the client said good-bye".to_owned()
-    } else {
-        text
-    }
+    if text.starts_with("Disconnect(") { "the client said good-bye".to_owned() } else { text }
 }
 
 fn will_topic<'a>(will: &LastWill<'a>) -> &'a str {
@@ -266,10 +246,7 @@ fn will_topic<'a>(will: &LastWill<'a>) -> &'a str {
 }
 
 fn connection(id: &Id) -> Connection {
-    Connection {
-        peer: id.remote_addr,
-        since_ms: id.create_time,
-    }
+    Connection { peer: id.remote_addr, since_ms: id.create_time }
 }
 
 /// "No matching subscribers" is a good acknowledgement (MQTT 5 section 3.4.2.1; in 3.1.1 there is

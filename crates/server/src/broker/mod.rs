@@ -46,11 +46,7 @@ impl Gate {
     /// Makes a gate to a store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ingest: Arc<Ingest>, presence: Arc<Presence>) -> Self {
-        Self {
-            store,
-            ingest,
-            presence,
-        }
+        Self { store, ingest, presence }
     }
 
     /// Tells whether a client is the device that it claims to be. The client learns only that it
@@ -61,11 +57,7 @@ impl Gate {
             Ok(Some(reason)) => reason.to_owned(),
             Err(error) => error.to_string(),
         };
-        warn!(
-            client = claim.client_id,
-            reason = refused,
-            "refused a client"
-        );
+        warn!(client = claim.client_id, reason = refused, "refused a client");
         false
     }
 
@@ -79,10 +71,7 @@ impl Gate {
         let Some(password) = claim.password else {
             return Ok(Some("no password"));
         };
-        if claim
-            .will_topic
-            .is_some_and(|will| topic::within(&device, will).is_none())
-        {
+        if claim.will_topic.is_some_and(|will| topic::within(&device, will).is_none()) {
             return Ok(Some("the last will's topic is outside the device's prefix"));
         }
         match self.store.token_hash(&device).await? {
@@ -105,21 +94,10 @@ impl Gate {
             return Verdict::Close;
         };
         if topic::within(&device, topic).is_none() {
-            warn!(
-                device = client_id,
-                topic, "refused a message outside the device's prefix"
-            );
+            warn!(device = client_id, topic, "refused a message outside the device's prefix");
             return Verdict::Close;
         }
-        match self
-            .ingest
-            .take(Packet {
-                device: &device,
-                topic,
-                payload,
-            })
-            .await
-        {
+        match self.ingest.take(Packet { device: &device, topic, payload }).await {
             // A message that can never be stored would otherwise come again for ever.
             Ok(Outcome::Stored | Outcome::Duplicate | Outcome::Rejected) => Verdict::Acknowledge,
             Err(_) => Verdict::Close,

@@ -55,12 +55,7 @@ impl Ingest {
     /// Makes the way into a store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, hub: Hub, presence: Arc<Presence>) -> Self {
-        Self {
-            store,
-            hub,
-            presence,
-            counters: Counters::default(),
-        }
+        Self { store, hub, presence, counters: Counters::default() }
     }
 
     /// Returns how many packets came to what.
@@ -76,21 +71,14 @@ impl Ingest {
     pub async fn take(&self, packet: Packet<'_>) -> Result<Outcome, StoreError> {
         let message = match steps::message(packet, now_ms()) {
             Ok(checked) => {
-                count(
-                    &self.counters.clock_replaced,
-                    u64::from(checked.clock_replaced),
-                );
+                count(&self.counters.clock_replaced, u64::from(checked.clock_replaced));
                 checked.message
             }
             Err(rejection) => return Ok(self.reject(packet, &rejection.to_string())),
         };
         let device = message.device.clone();
         let watched = self.hub.watchers() > 0;
-        let readings = if watched {
-            message.readings.clone()
-        } else {
-            Vec::new()
-        };
+        let readings = if watched { message.readings.clone() } else { Vec::new() };
         let appended = match self.store.append(message).await {
             Ok(appended) => appended,
             Err(error @ StoreError::UnknownDevice(_)) => {
@@ -102,11 +90,7 @@ impl Ingest {
                 return Err(error);
             }
         };
-        let Appended::New {
-            alarms,
-            rejected_readings,
-        } = appended
-        else {
+        let Appended::New { alarms, rejected_readings } = appended else {
             count(&self.counters.duplicates, 1);
             return Ok(Outcome::Duplicate);
         };
@@ -137,12 +121,7 @@ impl Ingest {
 
     fn reject(&self, packet: Packet<'_>, reason: &str) -> Outcome {
         count(&self.counters.rejected, 1);
-        debug!(
-            device = packet.device.as_str(),
-            topic = packet.topic,
-            reason,
-            "rejected a message"
-        );
+        debug!(device = packet.device.as_str(), topic = packet.topic, reason, "rejected a message");
         Outcome::Rejected
     }
 }

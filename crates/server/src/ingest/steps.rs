@@ -83,11 +83,7 @@ fn open(packet: Packet<'_>) -> Result<Opened<'_>, Rejection> {
 
 /// Holds the topic against the connection's identity.
 fn identify<'a>(opened: &Opened<'a>) -> Result<Identified<'a>, Rejection> {
-    let Packet {
-        device,
-        topic,
-        payload,
-    } = opened.packet;
+    let Packet { device, topic, payload } = opened.packet;
     if topic::is_uplink(device, topic) {
         Ok(Identified { device, payload })
     } else {
@@ -98,10 +94,7 @@ fn identify<'a>(opened: &Opened<'a>) -> Result<Identified<'a>, Rejection> {
 /// Parses the payload to its last byte.
 fn decode<'a>(identified: &Identified<'a>) -> Result<Decoded<'a>, Rejection> {
     let uplink = Uplink::parse(identified.payload)?;
-    Ok(Decoded {
-        device: identified.device,
-        uplink,
-    })
+    Ok(Decoded { device: identified.device, uplink })
 }
 
 /// Holds the message against the connection's identity, the limits and the clock.
@@ -126,18 +119,9 @@ fn check(decoded: &Decoded<'_>, now_ms: i64) -> Result<Checked, Rejection> {
         if record.name.len() > CHANNEL_NAME_LEN_MAX || record.unit.len() > UNIT_LEN_MAX {
             return Err(Rejection::LongName);
         }
-        let unit = if record.unit.is_empty() {
-            no_unit.clone()
-        } else {
-            Arc::from(record.unit)
-        };
+        let unit = if record.unit.is_empty() { no_unit.clone() } else { Arc::from(record.unit) };
         let time_ms = (record.time_s * 1_000.0).round() as i64;
-        readings.push(Reading {
-            channel: Arc::from(record.name),
-            unit,
-            time_ms,
-            value,
-        });
+        readings.push(Reading { channel: Arc::from(record.name), unit, time_ms, value });
     }
     let clock_replaced = replace_clock(&mut readings, now_ms);
     let message = Message {
@@ -147,10 +131,7 @@ fn check(decoded: &Decoded<'_>, now_ms: i64) -> Result<Checked, Rejection> {
         readings,
         detector,
     };
-    Ok(Checked {
-        message,
-        clock_replaced,
-    })
+    Ok(Checked { message, clock_replaced })
 }
 
 /// Moves the readings of a device without a clock so that the newest one is from now; their
@@ -168,9 +149,7 @@ fn replace_clock(readings: &mut [Reading], now_ms: i64) -> bool {
     }
     for reading in readings {
         let age_ms = newest.saturating_sub(reading.time_ms);
-        reading.time_ms = now_ms
-            .saturating_sub(age_ms)
-            .clamp(CLOCK_EARLIEST_MS, latest);
+        reading.time_ms = now_ms.saturating_sub(age_ms).clamp(CLOCK_EARLIEST_MS, latest);
     }
     true
 }
@@ -187,19 +166,10 @@ mod tests {
 
     fn payload(base_name: &str, base_time_s: f64, records: &[(&str, Value<'_>, f64)]) -> Vec<u8> {
         let mut buffer = [0; 1_024];
-        let id = MessageId {
-            session: 7,
-            sequence: 3,
-        };
+        let id = MessageId { session: 7, sequence: 3 };
         let mut pack = uplink::open(&mut buffer, base_name, base_time_s, id).expect("room");
         for &(name, value, time_s) in records {
-            pack.push(&Record {
-                name,
-                unit: "Cel",
-                value,
-                time_s,
-            })
-            .expect("room");
+            pack.push(&Record { name, unit: "Cel", value, time_s }).expect("room");
         }
         let len = pack.close();
         buffer[..len].to_vec()
@@ -207,14 +177,7 @@ mod tests {
 
     fn take(topic: &str, payload: &[u8]) -> Result<Checked, Rejection> {
         let device = DeviceId::parse("pump").expect("legal");
-        message(
-            Packet {
-                device: &device,
-                topic,
-                payload,
-            },
-            NOW_MS,
-        )
+        message(Packet { device: &device, topic, payload }, NOW_MS)
     }
 
     #[test]
@@ -226,44 +189,22 @@ mod tests {
             ("detector", Value::Text("fan 12ab"), 0.0),
         ];
         let bytes = payload("pump/", base_s, &records);
-        let Checked {
-            message,
-            clock_replaced,
-        } = take("stonechat/v1/pump/up", &bytes).expect("legal");
+        let Checked { message, clock_replaced } =
+            take("stonechat/v1/pump/up", &bytes).expect("legal");
         assert!(!clock_replaced);
-        assert_eq!(
-            message.id,
-            MessageId {
-                session: 7,
-                sequence: 3
-            }
-        );
+        assert_eq!(message.id, MessageId { session: 7, sequence: 3 });
         assert_eq!(message.detector.as_deref(), Some("fan 12ab"));
-        let seen: Vec<_> = message
-            .readings
-            .iter()
-            .map(|r| (&*r.channel, r.time_ms, r.value))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                ("temperature", NOW_MS - 1_000, 21.5),
-                ("anomaly", NOW_MS, 1.0)
-            ]
-        );
+        let seen: Vec<_> =
+            message.readings.iter().map(|r| (&*r.channel, r.time_ms, r.value)).collect();
+        assert_eq!(seen, [("temperature", NOW_MS - 1_000, 21.5), ("anomaly", NOW_MS, 1.0)]);
     }
 
     #[test]
     fn a_device_without_clock_gets_the_servers() {
-        let records = [
-            ("a", Value::Number(1.0), 10.0),
-            ("a", Value::Number(2.0), 12.0),
-        ];
+        let records = [("a", Value::Number(1.0), 10.0), ("a", Value::Number(2.0), 12.0)];
         let bytes = payload("pump/", 0.0, &records);
-        let Checked {
-            message,
-            clock_replaced,
-        } = take("stonechat/v1/pump/up", &bytes).expect("legal");
+        let Checked { message, clock_replaced } =
+            take("stonechat/v1/pump/up", &bytes).expect("legal");
         assert!(clock_replaced);
         let times: Vec<_> = message.readings.iter().map(|r| r.time_ms).collect();
         assert_eq!(times, [NOW_MS - 2_000, NOW_MS]);
@@ -273,23 +214,11 @@ mod tests {
     fn foreign_names_and_topics_are_rejected() {
         let own = payload("pump/", 2e9, &[]);
         let foreign = payload("fan/", 2e9, &[]);
-        assert_eq!(
-            take("stonechat/v1/pump/down", &own).err(),
-            Some(Rejection::Topic)
-        );
-        assert_eq!(
-            take("stonechat/v1/fan/up", &own).err(),
-            Some(Rejection::Topic)
-        );
-        assert_eq!(
-            take("stonechat/v1/pump/up", &foreign).err(),
-            Some(Rejection::ForeignDevice)
-        );
+        assert_eq!(take("stonechat/v1/pump/down", &own).err(), Some(Rejection::Topic));
+        assert_eq!(take("stonechat/v1/fan/up", &own).err(), Some(Rejection::Topic));
+        assert_eq!(take("stonechat/v1/pump/up", &foreign).err(), Some(Rejection::ForeignDevice));
         let long = vec![0; MESSAGE_LEN_MAX + 1];
-        assert_eq!(
-            take("stonechat/v1/pump/up", &long).err(),
-            Some(Rejection::TooLong)
-        );
+        assert_eq!(take("stonechat/v1/pump/up", &long).err(), Some(Rejection::TooLong));
     }
 
     proptest! {

@@ -27,10 +27,7 @@ impl SequenceWindow {
     /// Starts with the first number that came in.
     #[must_use]
     pub(super) fn starting_at(sequence: u32) -> Self {
-        Self {
-            highest: sequence,
-            below: 0,
-        }
+        Self { highest: sequence, below: 0 }
     }
 
     /// Takes what was stored.

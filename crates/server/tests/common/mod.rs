@@ -20,12 +20,7 @@ pub(crate) struct Site {
 
 pub(crate) fn settings(folder: &TempDir) -> Settings {
     let any = "127.0.0.1:0".parse().expect("legal");
-    Settings {
-        data: folder.path().join("data"),
-        http: any,
-        mqtt: any,
-        ..Settings::default()
-    }
+    Settings { data: folder.path().join("data"), http: any, mqtt: any, ..Settings::default() }
 }
 
 pub(crate) async fn site() -> Site {
@@ -40,11 +35,7 @@ pub(crate) fn id(name: &str) -> DeviceId {
 
 impl Site {
     pub(crate) async fn add(&self, name: &str) -> Token {
-        self.server
-            .registry()
-            .add(&id(name))
-            .await
-            .expect("new device")
+        self.server.registry().add(&id(name)).await.expect("new device")
     }
 
     pub(crate) async fn values(&self, device: &str, channel: &str) -> Vec<f64> {
@@ -56,11 +47,7 @@ impl Site {
             points_max: usize::MAX,
         };
         let series = self.server.store().readings(query).await.expect("readable");
-        series
-            .into_iter()
-            .flat_map(|series| series.points)
-            .map(|point| point.1)
-            .collect()
+        series.into_iter().flat_map(|series| series.points).map(|point| point.1).collect()
     }
 }
 
@@ -73,19 +60,10 @@ pub(crate) fn records(device: &str, sequence: u32, records: &[(&str, Value<'_>)]
     let mut buffer = [0; 2_048];
     let base_name = format!("{device}/");
     let now_s = stonechat_server::clock::now_ms() as f64 / 1_000.0;
-    let message = MessageId {
-        session: 1,
-        sequence,
-    };
+    let message = MessageId { session: 1, sequence };
     let mut pack = uplink::open(&mut buffer, &base_name, now_s, message).expect("room");
     for &(name, value) in records {
-        pack.push(&Record {
-            name,
-            unit: "",
-            value,
-            time_s: 0.0,
-        })
-        .expect("room");
+        pack.push(&Record { name, unit: "", value, time_s: 0.0 }).expect("room");
     }
     let len = pack.close();
     buffer[..len].to_vec()
@@ -151,10 +129,7 @@ impl Client {
 
     /// Subscribes and returns the answer's code: the granted quality, or 0x80 and above.
     pub(crate) async fn subscribe(&mut self, filter: &str) -> Result<bool, String> {
-        self.client
-            .subscribe(filter, QoS::AtLeastOnce)
-            .await
-            .map_err(|error| error.to_string())?;
+        self.client.subscribe(filter, QoS::AtLeastOnce).await.map_err(|error| error.to_string())?;
         loop {
             if let Event::Incoming(Packet::SubAck(ack)) = self.next().await? {
                 let granted = |code: &_| matches!(code, rumqttc::SubscribeReasonCode::Success(_));

@@ -103,9 +103,7 @@ pub(super) fn find(connection: &Connection, id: i64) -> rusqlite::Result<Option<
 /// Lists all alarms that are not over.
 pub(super) fn not_over(connection: &Connection) -> rusqlite::Result<Vec<Alarm>> {
     connection
-        .prepare(&format!(
-            "{SELECT} WHERE state IN ('open', 'acknowledged') ORDER BY alarm.id"
-        ))?
+        .prepare(&format!("{SELECT} WHERE state IN ('open', 'acknowledged') ORDER BY alarm.id"))?
         .query_map([], from_row)?
         .collect()
 }
@@ -140,7 +138,5 @@ pub(super) fn count(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
             "SELECT (SELECT count(*) FROM alarm WHERE state = 'open'), \
              (SELECT count(*) FROM alarm WHERE state = 'acknowledged')",
         )?
-        .query_row([], |row| {
-            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
-        })
+        .query_row([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))
 }

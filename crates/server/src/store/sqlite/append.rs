@@ -37,10 +37,7 @@ pub(super) fn append(
     ledger: &mut Ledger,
     message: &Message,
 ) -> Result<Outcome, StoreError> {
-    let failed = |source| StoreError::Database {
-        path: "stonechat.sqlite".into(),
-        source,
-    };
+    let failed = |source| StoreError::Database { path: "stonechat.sqlite".into(), source };
     let known = ledger.entries.contains_key(message.device.as_str());
     if !known {
         // Another process may have registered it.
@@ -64,10 +61,7 @@ pub(super) fn append(
     ledger.tail_messages += 1;
     ledger.messages += 1;
     ledger.readings += stored.readings.len() as u64;
-    let appended = Appended::New {
-        alarms: changes,
-        rejected_readings: stored.rejected,
-    };
+    let appended = Appended::New { alarms: changes, rejected_readings: stored.rejected };
     Ok((appended, Some(applied(entry, message, stored))))
 }
 
@@ -95,11 +89,7 @@ fn store(
             stored.rejected += 1;
             continue;
         };
-        let reading = TailReading {
-            channel,
-            time_ms: reading.time_ms,
-            value: reading.value,
-        };
+        let reading = TailReading { channel, time_ms: reading.time_ms, value: reading.value };
         body::push(&mut bytes, message.received_ms, reading);
         stored.readings.push(reading);
     }
@@ -151,19 +141,9 @@ fn channel(
         .prepare_cached(
             "INSERT INTO channel (device, name, unit, compacted_to) VALUES (?1, ?2, ?3, ?4)",
         )?
-        .insert(params![
-            entry.row,
-            reading.channel,
-            reading.unit,
-            message_id - 1
-        ])?;
-    let channel = Channel {
-        row,
-        unit: reading.unit.clone(),
-    };
-    entry
-        .channels
-        .insert(reading.channel.clone(), channel.clone());
+        .insert(params![entry.row, reading.channel, reading.unit, message_id - 1])?;
+    let channel = Channel { row, unit: reading.unit.clone() };
+    entry.channels.insert(reading.channel.clone(), channel.clone());
     new.push((reading.channel.clone(), channel));
     Ok(Some(row))
 }
@@ -178,20 +158,9 @@ fn move_alarms(
     let late = arrival == Arrival::Late;
     let mut changes = Vec::new();
     let mut rejected_at = None;
-    let verdicts = message
-        .readings
-        .iter()
-        .any(|reading| &*reading.channel == ANOMALY);
-    let scores = if verdicts {
-        by_time(message, SCORE)
-    } else {
-        HashMap::new()
-    };
-    let thresholds = if verdicts {
-        by_time(message, THRESHOLD)
-    } else {
-        HashMap::new()
-    };
+    let verdicts = message.readings.iter().any(|reading| &*reading.channel == ANOMALY);
+    let scores = if verdicts { by_time(message, SCORE) } else { HashMap::new() };
+    let thresholds = if verdicts { by_time(message, THRESHOLD) } else { HashMap::new() };
     for reading in &message.readings {
         if &*reading.channel == ANOMALY {
             let observation = Observation {
@@ -203,13 +172,7 @@ fn move_alarms(
                 continues: continues(entry.anomaly, message.id.session),
                 late,
             };
-            note(
-                connection,
-                entry,
-                message.id.session,
-                &observation,
-                &mut changes,
-            )?;
+            note(connection, entry, message.id.session, &observation, &mut changes)?;
         } else if reading.channel.ends_with(SENSOR_FAULT_SUFFIX) && reading.value > 0.0 {
             rejected_at = rejected_at.max(Some(reading.time_ms));
         }
@@ -255,10 +218,7 @@ fn note(
     changes: &mut Vec<Change>,
 ) -> rusqlite::Result<()> {
     if !observation.late {
-        let condition = Condition {
-            holds: observation.holds,
-            session: Some(session),
-        };
+        let condition = Condition { holds: observation.holds, session: Some(session) };
         match observation.kind {
             AlarmKind::Anomaly => entry.anomaly = condition,
             AlarmKind::SensorFault => entry.fault = condition,
@@ -287,13 +247,7 @@ fn applied(entry: &Entry, message: &Message, stored: Stored) -> Applied {
         .readings
         .iter()
         .filter(|reading| &*reading.channel == SCORE)
-        .map(|reading| {
-            (
-                reading.time_ms,
-                reading.value,
-                thresholds.get(&reading.time_ms).copied(),
-            )
-        })
+        .map(|reading| (reading.time_ms, reading.value, thresholds.get(&reading.time_ms).copied()))
         .collect();
     let open = |alarm: &&crate::alarm::Alarm| alarm.state == AlarmState::Open;
     Applied {

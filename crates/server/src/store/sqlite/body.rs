@@ -32,11 +32,7 @@ pub(super) fn read(mut body: &[u8], received_ms: i64) -> Option<Vec<TailReading>
         let (value, rest) = body.split_first_chunk()?;
         body = rest;
         let time_ms = received_ms.wrapping_add(after_ms);
-        readings.push(TailReading {
-            channel,
-            time_ms,
-            value: f64::from_le_bytes(*value),
-        });
+        readings.push(TailReading { channel, time_ms, value: f64::from_le_bytes(*value) });
     }
     Some(readings)
 }

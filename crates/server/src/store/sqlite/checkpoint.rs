@@ -45,12 +45,7 @@ impl Checkpointer {
             .name("store-checkpoint".into())
             .spawn(work)
             .map_err(|source| location.unusable(source))?;
-        Ok(Self {
-            begin,
-            done,
-            under_way: false,
-            transactions: 0,
-        })
+        Ok(Self { begin, done, under_way: false, transactions: 0 })
     }
 
     /// Counts a transaction, and does what is due after it.

@@ -47,9 +47,9 @@ pub(super) fn encode(points: &[(i64, f64)]) -> Vec<u8> {
     write_times(&mut bytes, points);
     match (decimals, narrow) {
         (Some(places), _) => write_decimals(&mut bytes, points, places),
-        (None, true) => write_floats::<4>(&mut bytes, points, |value| {
-            u64::from((value as f32).to_bits())
-        }),
+        (None, true) => {
+            write_floats::<4>(&mut bytes, points, |value| u64::from((value as f32).to_bits()))
+        }
         (None, false) => write_floats::<8>(&mut bytes, points, f64::to_bits),
     }
     bytes
@@ -65,11 +65,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(i64, f64)>, Unreadable> {
         return Err(Unreadable);
     }
     let kind = reader.byte()?;
-    let places = if kind == KIND_DECIMAL {
-        reader.byte()?
-    } else {
-        0
-    };
+    let places = if kind == KIND_DECIMAL { reader.byte()? } else { 0 };
     let count = usize::try_from(reader.varint()?).map_err(|_| Unreadable)?;
     if kind > KIND_DECIMAL || places > PLACES_MAX || count > CHUNK_POINTS_MAX {
         return Err(Unreadable);
@@ -115,10 +111,7 @@ fn decimal_places(points: &[(i64, f64)]) -> Option<u8> {
     }
     // A value that needed few places may round otherwise with more of them.
     let power = power_of_ten(places);
-    points
-        .iter()
-        .all(|&(_, value)| scaled(value, power).is_some())
-        .then_some(places)
+    points.iter().all(|&(_, value)| scaled(value, power).is_some()).then_some(places)
 }
 
 fn write_times(bytes: &mut Vec<u8>, points: &[(i64, f64)]) {
@@ -152,11 +145,7 @@ fn write_floats<const WIDTH: usize>(
         let xor = (bits ^ previous).to_be_bytes();
         let xor = &xor[8 - WIDTH..];
         let leading = xor.iter().take_while(|&&byte| byte == 0).count();
-        let trailing = xor[leading..]
-            .iter()
-            .rev()
-            .take_while(|&&byte| byte == 0)
-            .count();
+        let trailing = xor[leading..].iter().rev().take_while(|&&byte| byte == 0).count();
         bytes.push((leading << 4 | trailing) as u8);
         bytes.extend(&xor[leading..WIDTH - trailing]);
         previous = bits;
@@ -235,10 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bits(points: &[(i64, f64)]) -> Vec<(i64, u64)> {
-        points
-            .iter()
-            .map(|&(time, value)| (time, value.to_bits()))
-            .collect()
+        points.iter().map(|&(time, value)| (time, value.to_bits())).collect()
     }
 
     proptest! {
@@ -289,12 +275,7 @@ mod tests {
             .collect();
         assert!(encode(&tenths).len() < 360 * 3);
         let noise: Vec<_> = (0..360_u32)
-            .map(|i| {
-                (
-                    i64::from(i) * 1_000,
-                    f64::from((f64::from(i) * 0.37).sin() as f32),
-                )
-            })
+            .map(|i| (i64::from(i) * 1_000, f64::from((f64::from(i) * 0.37).sin() as f32)))
             .collect();
         assert!(encode(&noise).len() < 360 * 7);
         assert_eq!(decode(&[]), Err(Unreadable));

@@ -45,12 +45,7 @@ enum Stage {
 
 impl Default for Compaction {
     fn default() -> Self {
-        Self {
-            stage: Stage::Idle,
-            written: Vec::new(),
-            dropped: Vec::new(),
-            last: Instant::now(),
-        }
+        Self { stage: Stage::Idle, written: Vec::new(), dropped: Vec::new(), last: Instant::now() }
     }
 }
 
@@ -79,15 +74,9 @@ impl Compaction {
 
     pub(super) fn start(&mut self, ledger: &Ledger, fleet: &Arc<RwLock<Fleet>>) {
         let fleet = fleet.read();
-        let with_tail = fleet
-            .channels
-            .iter()
-            .filter(|(_, channel)| !channel.tail.is_empty());
+        let with_tail = fleet.channels.iter().filter(|(_, channel)| !channel.tail.is_empty());
         let rows = with_tail.map(|(&row, _)| row).collect();
-        self.stage = Stage::Channels {
-            rows,
-            to: ledger.last_message,
-        };
+        self.stage = Stage::Channels { rows, to: ledger.last_message };
         self.last = Instant::now();
     }
 
@@ -106,11 +95,7 @@ impl Compaction {
                 for row in rows.drain(rest..) {
                     self.compact_channel(connection, fleet, row, shown_to)?;
                 }
-                if rows.is_empty() {
-                    Stage::Sessions { to }
-                } else {
-                    Stage::Channels { rows, to }
-                }
+                if rows.is_empty() { Stage::Sessions { to } } else { Stage::Channels { rows, to } }
             }
             Stage::Sessions { to } => {
                 write_sessions(connection, ledger)?;
@@ -194,9 +179,7 @@ impl Compaction {
             })?
             .collect::<rusqlite::Result<_>>()?;
         for &(id, channel, points) in &old {
-            connection
-                .prepare_cached("DELETE FROM chunk WHERE id = ?1")?
-                .execute([id])?;
+            connection.prepare_cached("DELETE FROM chunk WHERE id = ?1")?.execute([id])?;
             connection
                 .prepare_cached(
                     "UPDATE channel SET points = max(0, points - ?2), \
@@ -262,9 +245,7 @@ fn write_chunks(
 /// Writes down what only the tail and the ledger know.
 fn write_sessions(connection: &Connection, ledger: &mut Ledger) -> rusqlite::Result<()> {
     for entry in ledger.entries.values_mut().filter(|entry| entry.changed) {
-        connection
-            .prepare_cached("DELETE FROM session WHERE device = ?1")?
-            .execute([entry.row])?;
+        connection.prepare_cached("DELETE FROM session WHERE device = ?1")?.execute([entry.row])?;
         for session in &entry.sessions {
             let (highest, below) = session.window.parts();
             connection

@@ -47,21 +47,13 @@ pub(super) struct ChannelView {
 
 impl ChannelView {
     pub(super) fn new(unit: Arc<str>) -> Self {
-        Self {
-            unit,
-            latest: None,
-            stored: 0,
-            tail: Vec::new(),
-        }
+        Self { unit, latest: None, stored: 0, tail: Vec::new() }
     }
 
     /// Appends a point to the tail.
     pub(super) fn push(&mut self, time_ms: i64, value: f64) {
         self.tail.push((time_ms, value));
-        if self
-            .latest
-            .is_none_or(|(latest_ms, _)| time_ms >= latest_ms)
-        {
+        if self.latest.is_none_or(|(latest_ms, _)| time_ms >= latest_ms) {
             self.latest = Some((time_ms, value));
         }
     }
@@ -84,10 +76,7 @@ impl Fleet {
 
     /// Describes all devices.
     pub(super) fn records(&self) -> Vec<DeviceRecord> {
-        self.devices
-            .iter()
-            .map(|(id, view)| self.record_of(id, view))
-            .collect()
+        self.devices.iter().map(|(id, view)| self.record_of(id, view)).collect()
     }
 
     fn record_of(&self, id: &str, view: &DeviceView) -> DeviceRecord {

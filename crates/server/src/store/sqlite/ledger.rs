@@ -85,17 +85,10 @@ impl Entry {
 
     /// Notes a message and tells whether it is new.
     pub(super) fn note(&mut self, id: MessageId, received_ms: i64) -> Arrival {
-        let found = self
-            .sessions
-            .iter()
-            .position(|session| session.number == id.session);
+        let found = self.sessions.iter().position(|session| session.number == id.session);
         let Some(position) = found else {
             let window = SequenceWindow::starting_at(id.sequence);
-            let session = Session {
-                number: id.session,
-                window,
-                used_ms: received_ms,
-            };
+            let session = Session { number: id.session, window, used_ms: received_ms };
             self.sessions.insert(0, session);
             self.sessions.truncate(SESSIONS_PER_DEVICE_MAX);
             self.changed = true;
@@ -108,11 +101,7 @@ impl Entry {
         self.changed = true;
         self.sessions[position].used_ms = received_ms;
         // A message of an earlier session says nothing about the present.
-        if position == 0 {
-            arrival
-        } else {
-            Arrival::Late
-        }
+        if position == 0 { arrival } else { Arrival::Late }
     }
 
     pub(super) fn alarm_mut(&mut self, kind: AlarmKind) -> &mut Option<Alarm> {

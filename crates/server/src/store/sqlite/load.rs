@@ -63,9 +63,8 @@ impl Loader<'_> {
     }
 
     fn devices(&mut self) -> rusqlite::Result<()> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT id, name, last_seen_ms, detector FROM device")?;
+        let mut statement =
+            self.connection.prepare("SELECT id, name, last_seen_ms, detector FROM device")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
@@ -152,11 +151,7 @@ impl Loader<'_> {
                 sequence: row.get(3).map_err(failed)?,
             };
             let received_ms: i64 = row.get(4).map_err(failed)?;
-            let bytes = row
-                .get_ref(5)
-                .map_err(failed)?
-                .as_blob()
-                .map_err(|e| failed(e.into()))?;
+            let bytes = row.get_ref(5).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
             let readings = body::read(bytes, received_ms)
                 .ok_or_else(|| location.damaged(format!("message {id} is not readable")))?;
             self.ledger.last_message = id;
@@ -192,10 +187,7 @@ impl Loader<'_> {
         }
         for reading in readings {
             // A channel that was compacted already has this reading in a chunk.
-            if self
-                .compacted_to
-                .get(&reading.channel)
-                .is_some_and(|&to| id > to)
+            if self.compacted_to.get(&reading.channel).is_some_and(|&to| id > to)
                 && let Some(channel) = self.fleet.channels.get_mut(&reading.channel)
             {
                 channel.push(reading.time_ms, reading.value);
@@ -241,11 +233,7 @@ impl Loader<'_> {
     /// Fills the newest scores from the tail, and from the newest chunk where that is short.
     fn recent_scores(&mut self, location: &Location) -> Result<(), StoreError> {
         let newest = |row: i64| -> Result<Vec<(i64, f64)>, StoreError> {
-            let tail = self
-                .fleet
-                .channels
-                .get(&row)
-                .map_or(&[][..], |channel| &channel.tail);
+            let tail = self.fleet.channels.get(&row).map_or(&[][..], |channel| &channel.tail);
             let mut points = Vec::new();
             if tail.len() < RECENT_SCORES {
                 let bytes: Option<Vec<u8>> = self

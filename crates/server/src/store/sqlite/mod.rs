@@ -69,27 +69,11 @@ impl SqliteStore {
         let fleet = Arc::new(RwLock::new(fleet));
         let checkpointer = Checkpointer::start(&location)?;
         let (commands, queue) = mpsc::channel(WRITER_QUEUE_LEN);
-        Writer::new(
-            connection,
-            location.clone(),
-            fleet.clone(),
-            ledger,
-            checkpointer,
-            retention,
-        )
-        .spawn(queue)
-        .map_err(|source| StoreError::Folder {
-            path: folder.to_owned(),
-            source,
-        })?;
+        Writer::new(connection, location.clone(), fleet.clone(), ledger, checkpointer, retention)
+            .spawn(queue)
+            .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         let readers = Readers::new(location.clone());
-        Ok(Self {
-            location,
-            commands,
-            fleet,
-            readers,
-            lock: Mutex::new(Some(lock)),
-        })
+        Ok(Self { location, commands, fleet, readers, lock: Mutex::new(Some(lock)) })
     }
 
     async fn ask<T>(
@@ -97,10 +81,7 @@ impl SqliteStore {
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(command(reply))
-            .await
-            .map_err(|_| StoreError::Closed)?;
+        self.commands.send(command(reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -154,8 +135,7 @@ impl Store for SqliteStore {
         hash: TokenHash,
         replace: bool,
     ) -> Result<(), StoreError> {
-        self.ask(|reply| Command::PutDevice(id, hash, replace, reply))
-            .await
+        self.ask(|reply| Command::PutDevice(id, hash, replace, reply)).await
     }
 
     async fn token_hash(&self, id: &DeviceId) -> Result<Option<TokenHash>, StoreError> {
@@ -207,14 +187,7 @@ impl Store for SqliteStore {
         note: Option<String>,
         now_ms: i64,
     ) -> Result<Alarm, StoreError> {
-        self.ask(|reply| Command::Act {
-            id,
-            action,
-            note,
-            now_ms,
-            reply,
-        })
-        .await
+        self.ask(|reply| Command::Act { id, action, note, now_ms, reply }).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

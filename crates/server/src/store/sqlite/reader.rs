@@ -24,11 +24,7 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(location: Location) -> Arc<Self> {
         let turns = Arc::new(Semaphore::new(READERS_MAX));
-        Arc::new(Self {
-            location,
-            idle: Mutex::new(Vec::new()),
-            turns,
-        })
+        Arc::new(Self { location, idle: Mutex::new(Vec::new()), turns })
     }
 
     /// Runs a query on a thread that may block.
@@ -36,12 +32,7 @@ impl Readers {
         self: &Arc<Self>,
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = self
-            .turns
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| StoreError::Closed)?;
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let readers = self.clone();
         let work = move || {
             let idle = readers.idle.lock().pop();
@@ -54,9 +45,7 @@ impl Readers {
             drop(turn);
             result
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| StoreError::Closed)?
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
     }
 
     /// Closes the connections; later queries fail.
@@ -90,18 +79,11 @@ pub(super) fn readings(
                 "SELECT body FROM chunk WHERE channel = ?1 AND end_ms >= ?2 AND start_ms <= ?3",
             )
             .map_err(failed)?;
-        let mut rows = statement
-            .query(params![row, query.from_ms, query.to_ms])
-            .map_err(failed)?;
+        let mut rows = statement.query(params![row, query.from_ms, query.to_ms]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let body = row
-                .get_ref(0)
-                .map_err(failed)?
-                .as_blob()
-                .map_err(|e| failed(e.into()))?;
+            let body = row.get_ref(0).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
             let points = chunk::decode(body).map_err(|e| location.damaged(e.to_string()))?;
-            one.points
-                .extend(points.into_iter().filter(|point| query.covers(point.0)));
+            one.points.extend(points.into_iter().filter(|point| query.covers(point.0)));
         }
         one.points.sort_by_key(|&(time_ms, _)| time_ms);
         (one.points, one.downsampled) = downsample(one.points, query.points_max);
@@ -121,12 +103,7 @@ fn tails(fleet: &Fleet, query: &ReadingsQuery) -> Vec<(i64, Series)> {
         let Some(channel) = fleet.channels.get(row) else {
             continue;
         };
-        let points = channel
-            .tail
-            .iter()
-            .copied()
-            .filter(|point| query.covers(point.0))
-            .collect();
+        let points = channel.tail.iter().copied().filter(|point| query.covers(point.0)).collect();
         let series = Series {
             channel: name.to_string(),
             unit: channel.unit.to_string(),

@@ -90,10 +90,7 @@ pub(super) struct Location {
 impl Location {
     /// Takes a data folder, and creates it when missing.
     pub(super) fn in_folder(folder: &Path) -> Result<Self, StoreError> {
-        let location = Self {
-            folder: folder.to_owned(),
-            file: folder.join(FILE_NAME),
-        };
+        let location = Self { folder: folder.to_owned(), file: folder.join(FILE_NAME) };
         create_private(folder).map_err(|source| location.unusable(source))?;
         Ok(location)
     }
@@ -109,9 +106,7 @@ impl Location {
             .map_err(|source| self.unusable(source))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
-                path: self.folder.clone(),
-            }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: self.folder.clone() }),
             Err(TryLockError::Error(source)) => Err(self.unusable(source)),
         }
     }
@@ -123,8 +118,7 @@ impl Location {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection =
             Connection::open_with_flags(&self.file, flags).map_err(|e| self.failed(e))?;
-        self.configure(&connection, WRITER_CACHE_KIB)
-            .map_err(|e| self.failed(e))?;
+        self.configure(&connection, WRITER_CACHE_KIB).map_err(|e| self.failed(e))?;
         self.migrate(&mut connection)?;
         Ok(connection)
     }
@@ -134,8 +128,7 @@ impl Location {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&self.file, flags).map_err(|e| self.failed(e))?;
-        self.configure(&connection, READER_CACHE_KIB)
-            .map_err(|e| self.failed(e))?;
+        self.configure(&connection, READER_CACHE_KIB).map_err(|e| self.failed(e))?;
         Ok(connection)
     }
 
@@ -144,9 +137,7 @@ impl Location {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&self.file, flags).map_err(|e| self.failed(e))?;
-        connection
-            .busy_timeout(DATABASE_BUSY_TIMEOUT)
-            .map_err(|e| self.failed(e))?;
+        connection.busy_timeout(DATABASE_BUSY_TIMEOUT).map_err(|e| self.failed(e))?;
         connection
             .pragma_update(None, "cache_size", -READER_CACHE_KIB)
             .map_err(|e| self.failed(e))?;
@@ -176,18 +167,12 @@ impl Location {
 
     /// Reports damage.
     pub(super) fn damaged(&self, detail: impl Into<String>) -> StoreError {
-        StoreError::Damaged {
-            path: self.file.clone(),
-            detail: detail.into(),
-        }
+        StoreError::Damaged { path: self.file.clone(), detail: detail.into() }
     }
 
     /// Reports a folder, or a thread, that is not to be had.
     pub(super) fn unusable(&self, source: std::io::Error) -> StoreError {
-        StoreError::Folder {
-            path: self.folder.clone(),
-            source,
-        }
+        StoreError::Folder { path: self.folder.clone(), source }
     }
 
     fn configure(&self, connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
@@ -209,21 +194,13 @@ impl Location {
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(|e| self.failed(e))?;
         if found > known || found < 0 {
-            return Err(StoreError::NewerSchema {
-                path: self.file.clone(),
-                found,
-                known,
-            });
+            return Err(StoreError::NewerSchema { path: self.file.clone(), found, known });
         }
         for step in &MIGRATIONS[found as usize..] {
-            transaction
-                .execute_batch(step)
-                .map_err(|e| self.failed(e))?;
+            transaction.execute_batch(step).map_err(|e| self.failed(e))?;
         }
         if found < known {
-            transaction
-                .pragma_update(None, "user_version", known)
-                .map_err(|e| self.failed(e))?;
+            transaction.pragma_update(None, "user_version", known).map_err(|e| self.failed(e))?;
         }
         transaction.commit().map_err(|e| self.failed(e))
     }

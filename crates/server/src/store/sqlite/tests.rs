@@ -42,14 +42,9 @@ fn message(sequence: u32) -> Message {
     };
     Message {
         device: pump(),
-        id: MessageId {
-            session: 1,
-            sequence,
-        },
+        id: MessageId { session: 1, sequence },
         received_ms: time_ms,
-        readings: (0..20)
-            .map(|i| reading(&format!("c{i}"), f64::from(sequence)))
-            .collect(),
+        readings: (0..20).map(|i| reading(&format!("c{i}"), f64::from(sequence))).collect(),
         detector: None,
     }
 }
@@ -67,12 +62,7 @@ async fn count(store: &SqliteStore, channel: &str) -> usize {
         to_ms: i64::MAX,
         points_max: usize::MAX,
     };
-    store
-        .readings(query)
-        .await
-        .expect("readable")
-        .first()
-        .map_or(0, |series| series.points.len())
+    store.readings(query).await.expect("readable").first().map_or(0, |series| series.points.len())
 }
 
 #[tokio::test]
@@ -85,10 +75,7 @@ async fn a_second_server_is_told_that_the_folder_is_in_use() {
     let folder = folder();
     let store = SqliteStore::open(folder.path(), None).expect("own folder");
     let second = SqliteStore::open(folder.path(), None);
-    assert!(
-        matches!(second, Err(StoreError::InUse { .. })),
-        "{second:?}"
-    );
+    assert!(matches!(second, Err(StoreError::InUse { .. })), "{second:?}");
     store.close().await;
     SqliteStore::open(folder.path(), None).expect("free again");
 }
@@ -96,30 +83,19 @@ async fn a_second_server_is_told_that_the_folder_is_in_use() {
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
     let folder = folder();
-    SqliteStore::open(folder.path(), None)
-        .expect("own folder")
-        .close()
-        .await;
+    SqliteStore::open(folder.path(), None).expect("own folder").close().await;
     let connection = Connection::open(database(folder.path())).expect("there");
-    connection
-        .pragma_update(None, "user_version", 99)
-        .expect("writable");
+    connection.pragma_update(None, "user_version", 99).expect("writable");
     drop(connection);
     let newer = SqliteStore::open(folder.path(), None).expect_err("newer");
-    assert!(
-        matches!(newer, StoreError::NewerSchema { found: 99, .. }),
-        "{newer}"
-    );
+    assert!(matches!(newer, StoreError::NewerSchema { found: 99, .. }), "{newer}");
 }
 
 /// Waits for the lock in vain, so that it takes as long as the limit says.
 #[tokio::test]
 async fn a_locked_database_is_named() {
     let folder = folder();
-    SqliteStore::open(folder.path(), None)
-        .expect("own folder")
-        .close()
-        .await;
+    SqliteStore::open(folder.path(), None).expect("own folder").close().await;
     let other = Connection::open(database(folder.path())).expect("there");
     other.execute_batch("BEGIN EXCLUSIVE").expect("lock");
     let error = SqliteStore::open(folder.path(), None).expect_err("locked");
@@ -156,11 +132,7 @@ async fn a_compaction_under_way_neither_loses_nor_doubles_readings() {
         let appended = store.append(message(sequence)).await.expect("stored");
         assert!(matches!(appended, Appended::New { .. }));
         for channel in ["c0", "c7", "c19"] {
-            assert_eq!(
-                count(&store, channel).await,
-                sequence as usize + 1,
-                "{channel}"
-            );
+            assert_eq!(count(&store, channel).await, sequence as usize + 1, "{channel}");
         }
     }
     store.close().await;
@@ -183,9 +155,7 @@ async fn a_crash_during_compaction_neither_loses_nor_doubles_readings() {
         {
             // With a transaction open, the writer cannot commit while the files are copied.
             let holder = Connection::open(database(folder.path())).expect("there");
-            holder
-                .busy_timeout(std::time::Duration::from_secs(5))
-                .expect("set");
+            holder.busy_timeout(std::time::Duration::from_secs(5)).expect("set");
             holder.execute_batch("BEGIN IMMEDIATE").expect("lock");
             for name in ["stonechat.sqlite", "stonechat.sqlite-wal"] {
                 std::fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
@@ -204,11 +174,7 @@ async fn a_crash_during_compaction_neither_loses_nor_doubles_readings() {
         }
         let revived = SqliteStore::open(copy.path(), None).expect("revived");
         for channel in ["c0", "c7", "c19"] {
-            assert_eq!(
-                count(&revived, channel).await,
-                sequence as usize + 1,
-                "{channel}"
-            );
+            assert_eq!(count(&revived, channel).await, sequence as usize + 1, "{channel}");
         }
         let again = revived.append(message(sequence)).await.expect("answer");
         assert_eq!(again, Appended::Duplicate);
@@ -229,26 +195,14 @@ async fn a_failed_transaction_is_not_acknowledged() {
     add_pump(&store).await;
     store.append(message(1)).await.expect("stored");
     let other = Connection::open(database(folder.path())).expect("there");
-    other
-        .busy_timeout(std::time::Duration::from_secs(5))
-        .expect("set");
-    other
-        .execute_batch("ALTER TABLE message RENAME TO gone")
-        .expect("renamed");
+    other.busy_timeout(std::time::Duration::from_secs(5)).expect("set");
+    other.execute_batch("ALTER TABLE message RENAME TO gone").expect("renamed");
     let failed = store.append(message(2)).await;
-    assert!(
-        matches!(failed, Err(StoreError::NotCommitted { .. })),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Err(StoreError::NotCommitted { .. })), "{failed:?}");
     assert_eq!(count(&store, "c0").await, 1);
-    other
-        .execute_batch("ALTER TABLE gone RENAME TO message")
-        .expect("renamed");
+    other.execute_batch("ALTER TABLE gone RENAME TO message").expect("renamed");
     let stored = store.append(message(2)).await.expect("works again");
-    assert!(
-        matches!(stored, Appended::New { .. }),
-        "not a duplicate: it was not stored before"
-    );
+    assert!(matches!(stored, Appended::New { .. }), "not a duplicate: it was not stored before");
     assert_eq!(count(&store, "c0").await, 2);
     store.close().await;
 }
@@ -262,10 +216,7 @@ async fn a_lock_held_by_another_process_is_survived() {
     let other = Connection::open(database(folder.path())).expect("there");
     other.execute_batch("BEGIN IMMEDIATE").expect("lock");
     let failed = store.append(message(1)).await;
-    assert!(
-        matches!(failed, Err(StoreError::NotCommitted { .. })),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Err(StoreError::NotCommitted { .. })), "{failed:?}");
     other.execute_batch("ROLLBACK").expect("free again");
     let stored = store.append(message(1)).await.expect("works again");
     assert!(matches!(stored, Appended::New { .. }), "{stored:?}");
@@ -313,11 +264,7 @@ async fn old_readings_are_deleted() {
         reading.time_ms = crate::clock::now_ms();
     }
     store.append(new).await.expect("stored");
-    assert_eq!(
-        count(&store, "c0").await,
-        1,
-        "the old one went with the first transaction"
-    );
+    assert_eq!(count(&store, "c0").await, 1, "the old one went with the first transaction");
     let channels = store.channels("pump").await.expect("answer");
     assert!(channels.iter().all(|channel| channel.readings == 1));
     store.close().await;
@@ -337,21 +284,13 @@ async fn a_device_registered_beside_the_server_is_known_to_it() {
         }
     };
     let patience = std::time::Duration::from_secs(60);
-    tokio::time::timeout(patience, appear)
-        .await
-        .expect("appears by itself");
+    tokio::time::timeout(patience, appear).await.expect("appears by itself");
     store.append(message(1)).await.expect("stored");
-    assert_eq!(
-        super::devices_beside(folder.path()).expect("listed"),
-        ["pump"]
-    );
+    assert_eq!(super::devices_beside(folder.path()).expect("listed"), ["pump"]);
     let fan = DeviceId::parse("fan").expect("legal");
     super::put_device_beside(folder.path(), &fan, token.hash(), false).expect("added");
     let mut first = message(1);
     first.device = fan;
-    store
-        .append(first)
-        .await
-        .expect("known by its first message at the latest");
+    store.append(first).await.expect("known by its first message at the latest");
     store.close().await;
 }

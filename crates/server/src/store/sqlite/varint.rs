@@ -44,9 +44,7 @@ mod tests {
         let numbers = [0, 1, 127, 128, u64::MAX];
         let signed = [0, -1, 63, -64, 64, i64::MIN, i64::MAX];
         numbers.iter().for_each(|&number| push(&mut bytes, number));
-        signed
-            .iter()
-            .for_each(|&number| push_signed(&mut bytes, number));
+        signed.iter().for_each(|&number| push_signed(&mut bytes, number));
         let mut rest = bytes.as_slice();
         for number in numbers {
             assert_eq!(take(&mut rest), Some(number));

@@ -31,13 +31,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Command {
     Append(Message, Reply<Appended>),
     PutDevice(DeviceId, TokenHash, bool, Reply<()>),
-    Act {
-        id: i64,
-        action: Action,
-        note: Option<String>,
-        now_ms: i64,
-        reply: Reply<Alarm>,
-    },
+    Act { id: i64, action: Action, note: Option<String>, now_ms: i64, reply: Reply<Alarm> },
     Compact(Reply<()>),
     Close(oneshot::Sender<()>),
 }
@@ -115,10 +109,7 @@ impl Writer {
                 }
             }
         };
-        thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(work)
-            .map(drop)
+        thread::Builder::new().name("store-writer".into()).spawn(work).map(drop)
     }
 
     /// Fills a batch with what waits; while a compaction is under way it does not block.
@@ -129,11 +120,7 @@ impl Writer {
         batch: &mut Vec<Command>,
     ) -> Option<Option<oneshot::Sender<()>>> {
         let busy = self.compaction.under_way();
-        let mut next = if busy {
-            None
-        } else {
-            Some(blocking_next(commands)?)
-        };
+        let mut next = if busy { None } else { Some(blocking_next(commands)?) };
         loop {
             match next.take() {
                 Some(Some(Command::Close(done))) => return Some(Some(done)),
@@ -165,8 +152,7 @@ impl Writer {
             }
             Err("the database could not be read after a failure".to_owned())
         } else {
-            self.transaction(batch, &mut answers, &mut effects)
-                .map_err(|e| e.to_string())
+            self.transaction(batch, &mut answers, &mut effects).map_err(|e| e.to_string())
         };
         match outcome {
             Ok(committed) => {
@@ -178,10 +164,7 @@ impl Writer {
                 }
             }
             Err(reason) => {
-                error!(
-                    reason,
-                    "a transaction failed; its messages are not acknowledged"
-                );
+                error!(reason, "a transaction failed; its messages are not acknowledged");
                 let reason: Arc<str> = Arc::from(reason);
                 for answer in answers {
                     answer.fail(&reason);
@@ -202,18 +185,14 @@ impl Writer {
     ) -> rusqlite::Result<bool> {
         let retention_due = self.retention.is_some() && self.retention_due <= Instant::now();
         let age_due = self.compaction.due(&self.ledger, &self.fleet);
-        let forced = batch
-            .iter()
-            .any(|command| matches!(command, Command::Compact(_)));
+        let forced = batch.iter().any(|command| matches!(command, Command::Compact(_)));
         if (age_due || forced) && !self.compaction.under_way() {
             self.compaction.start(&self.ledger, &self.fleet);
         }
         if batch.is_empty() && !self.compaction.under_way() && !retention_due {
             return self.refresh().map(|()| false);
         }
-        let begun = self
-            .refresh()
-            .and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"));
+        let begun = self.refresh().and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"));
         if let Err(error) = begun {
             for command in batch {
                 refuse(command, answers);
@@ -264,8 +243,7 @@ impl Writer {
         if let Some(error) = failure {
             return Err(error);
         }
-        self.compaction
-            .step(&self.connection, &mut self.ledger, &self.fleet, shown_to)?;
+        self.compaction.step(&self.connection, &mut self.ledger, &self.fleet, shown_to)?;
         if retention_due {
             self.retain()?;
         }
@@ -281,16 +259,10 @@ impl Writer {
         match command {
             Command::Append(message, reply) => {
                 let result = append::append(&self.connection, &mut self.ledger, &message);
-                settle(
-                    result,
-                    reply,
-                    answers,
-                    Answer::Append,
-                    |(appended, applied)| {
-                        effects.extend(applied.map(Effect::Applied));
-                        appended
-                    },
-                )
+                settle(result, reply, answers, Answer::Append, |(appended, applied)| {
+                    effects.extend(applied.map(Effect::Applied));
+                    appended
+                })
             }
             Command::PutDevice(id, hash, replace, reply) => {
                 let result = self.put_device(&id, hash, replace);
@@ -298,13 +270,7 @@ impl Writer {
                     effects.push(Effect::Added(name));
                 })
             }
-            Command::Act {
-                id,
-                action,
-                note,
-                now_ms,
-                reply,
-            } => {
+            Command::Act { id, action, note, now_ms, reply } => {
                 let result = self.act(id, action, note.as_deref(), now_ms);
                 settle(result, reply, answers, Answer::Act, |(alarm, was_open)| {
                     if was_open {
@@ -330,9 +296,7 @@ impl Writer {
             return Ok(());
         }
         self.refresh_due = Instant::now() + WRITER_TICK;
-        let version = self
-            .connection
-            .query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        let version = self.connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
         if std::mem::replace(&mut self.data_version, version) == version {
             return Ok(());
         }
@@ -340,10 +304,7 @@ impl Writer {
         for (row, name) in registry::all(&self.connection)? {
             let name: Arc<str> = Arc::from(name);
             let entry = || Entry::new(row, name.clone());
-            self.ledger
-                .entries
-                .entry(name.clone())
-                .or_insert_with(entry);
+            self.ledger.entries.entry(name.clone()).or_insert_with(entry);
             fleet.devices.entry(name).or_default();
         }
         Ok(())
@@ -360,10 +321,7 @@ impl Writer {
             .ok_or_else(|| StoreError::DeviceExists(id.clone()))?;
         let name: Arc<str> = Arc::from(id.as_str());
         let entry = || Entry::new(row, name.clone());
-        self.ledger
-            .entries
-            .entry(name.clone())
-            .or_insert_with(entry);
+        self.ledger.entries.entry(name.clone()).or_insert_with(entry);
         Ok(name)
     }
 
@@ -421,10 +379,7 @@ impl Writer {
                 }
             }
         }
-        if let Err(error) = self
-            .connection
-            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-        {
+        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
             warn!(%error, "the database's log could not be merged; the next start does it");
         }
     }
@@ -500,9 +455,7 @@ impl Answer {
     }
 
     fn fail(self, reason: &Arc<str>) {
-        let error = StoreError::NotCommitted {
-            reason: reason.clone(),
-        };
+        let error = StoreError::NotCommitted { reason: reason.clone() };
         match self {
             Self::Append(reply, _) => drop(reply.send(Err(error))),
             Self::Put(reply, _) => drop(reply.send(Err(error))),
