@@ -118,7 +118,7 @@ pub enum CompileError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// A text is too long for its place.
-    #[error("the {what} `{text}` is longer than {len_max} bytes")]
+    #[error("the {what} `{text}` is longer than {len_max} bytes; shorten it")]
     TextTooLong {
         /// Which text.
         what: &'static str,
@@ -138,16 +138,8 @@ pub enum CompileError {
 /// What cannot be written, or why the core would refuse it.
 pub fn compile(spec: &DetectorSpec) -> Result<DetectorFile, CompileError> {
     let mut file = vec![0; size_of::<Header>()];
-    let channels = spec
-        .channels
-        .iter()
-        .map(channel_entry)
-        .collect::<Result<Vec<_>, _>>()?;
-    let traces = spec
-        .traces
-        .iter()
-        .map(trace_entry)
-        .collect::<Result<Vec<_>, _>>()?;
+    let channels = spec.channels.iter().map(channel_entry).collect::<Result<Vec<_>, _>>()?;
+    let traces = spec.traces.iter().map(trace_entry).collect::<Result<Vec<_>, _>>()?;
     let features: Vec<FeatureEntry> = spec.features.iter().map(feature_entry).collect();
     let decision = &spec.decision_rule;
     let mut header = Header {
@@ -199,21 +191,16 @@ fn append<T: Pod>(file: &mut Vec<u8>, items: &[T]) -> Part {
     file.extend_from_slice(bytemuck::cast_slice(items));
     let len = file.len() - offset;
     file.resize(file.len().next_multiple_of(format::ALIGNMENT), 0);
-    Part {
-        offset: number(offset),
-        len: number(len),
-    }
+    Part { offset: number(offset), len: number(len) }
 }
 
 fn padded<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], CompileError> {
     let mut bytes = [0; N];
-    let place = bytes
-        .get_mut(..text.len())
-        .ok_or_else(|| CompileError::TextTooLong {
-            what,
-            text: text.to_owned(),
-            len_max: N,
-        })?;
+    let place = bytes.get_mut(..text.len()).ok_or_else(|| CompileError::TextTooLong {
+        what,
+        text: text.to_owned(),
+        len_max: N,
+    })?;
     place.copy_from_slice(text.as_bytes());
     Ok(bytes)
 }
@@ -421,14 +408,8 @@ fn split_factor(factor: f64) -> Requantisation {
     }
     match shift {
         ..-31 => Requantisation::default(),
-        -31..=30 => Requantisation {
-            multiplier: multiplier as i32,
-            shift,
-        },
-        31.. => Requantisation {
-            multiplier: i32::MAX,
-            shift: 30,
-        },
+        -31..=30 => Requantisation { multiplier: multiplier as i32, shift },
+        31.. => Requantisation { multiplier: i32::MAX, shift: 30 },
     }
 }
 
@@ -443,7 +424,7 @@ pub struct DetectorFile {
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The file system says no.
-    #[error("cannot read the detector `{path}`", path = path.display())]
+    #[error("cannot read the detector `{path}`; `stonechat train` makes one", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -451,7 +432,7 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// It is not a detector, or damaged.
-    #[error("`{path}` is refused", path = path.display())]
+    #[error("`{path}` is no usable detector; copy it again, or train it anew", path = path.display())]
     Refused {
         /// The file.
         path: PathBuf,
@@ -471,10 +452,7 @@ impl DetectorFile {
         }
         let mut words = vec![0; bytes.len().div_ceil(size_of::<u32>())];
         bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        let file = Self {
-            words,
-            len: bytes.len(),
-        };
+        let file = Self { words, len: bytes.len() };
         Detector::load(file.bytes())?;
         Ok(file)
     }
@@ -484,14 +462,10 @@ impl DetectorFile {
     /// # Errors
     /// [`ReadError`] names the file and the reason.
     pub fn read(path: &Path) -> Result<Self, ReadError> {
-        let bytes = std::fs::read(path).map_err(|source| ReadError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_bytes(&bytes).map_err(|source| ReadError::Refused {
-            path: path.to_owned(),
-            source,
-        })
+        let bytes = std::fs::read(path)
+            .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+        Self::from_bytes(&bytes)
+            .map_err(|source| ReadError::Refused { path: path.to_owned(), source })
     }
 
     /// Returns the bytes of the file.

@@ -14,7 +14,7 @@ use crate::evaluate::Scored;
 pub enum ReplayError {
     /// The number of channels differs.
     #[error(
-        "the recording `{recording}` has {found} channels ({names}), the detector `{detector}` needs {needed}: choose columns with --channels"
+        "the number of channels differs: the detector `{detector}` needs {needed}, the recording `{recording}` has {found} ({names}); choose columns with --channels"
     )]
     Channels {
         /// The recording's name.
@@ -30,7 +30,7 @@ pub enum ReplayError {
     },
     /// The rate differs.
     #[error(
-        "the recording `{recording}` has {found} samples a second, the detector `{detector}` was made for {needed}: give the right --rate, or train again"
+        "the rate differs: the detector `{detector}` was made for {needed} Hz, the recording `{recording}` has {found} Hz; give the right --rate, or train again"
     )]
     Rate {
         /// The recording's name.
@@ -129,22 +129,14 @@ pub fn replay(
         Pipeline::new(detector, &mut memory).expect("the memory has the size asked for");
     let mut replay = Replay::default();
     let mut segments = recording.segment_starts.iter().copied().peekable();
-    for (row, sample) in recording
-        .samples
-        .chunks_exact(recording.channels.len())
-        .enumerate()
-    {
+    for (row, sample) in recording.samples.chunks_exact(recording.channels.len()).enumerate() {
         if segments.next_if_eq(&row).is_some() {
             pipeline.reset_window();
         }
         match pipeline.push(sample) {
             Ok(None) => {}
             Ok(Some(result)) => {
-                let window = ScoredWindow {
-                    row,
-                    score: result.score,
-                    verdict: result.verdict,
-                };
+                let window = ScoredWindow { row, score: result.score, verdict: result.verdict };
                 observe(&pipeline, &window);
                 replay.windows.push(window);
             }

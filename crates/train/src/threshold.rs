@@ -100,10 +100,7 @@ pub enum ThresholdError {
 /// As [`quantile`] and [`peaks_over_threshold`].
 pub fn threshold(scores: &[f64], rule: ThresholdRule) -> Result<Threshold, ThresholdError> {
     match rule {
-        ThresholdRule::Quantile {
-            quantile: share,
-            margin,
-        } => quantile(scores, share, margin),
+        ThresholdRule::Quantile { quantile: share, margin } => quantile(scores, share, margin),
         ThresholdRule::PeaksOverThreshold { risk, initial } => {
             peaks_over_threshold(scores, risk, initial)
         }
@@ -163,22 +160,14 @@ pub fn peaks_over_threshold(
     initial: f64,
 ) -> Result<Threshold, ThresholdError> {
     if !(initial > 0.0 && initial < 1.0) {
-        return Err(parameter(
-            "initial quantile",
-            initial,
-            "above 0 and below 1",
-        ));
+        return Err(parameter("initial quantile", initial, "above 0 and below 1"));
     }
     if !(risk > 0.0 && risk < 1.0 - initial) {
         let range = "above 0 and below 1 - initial quantile";
         return Err(parameter("risk", risk, range));
     }
     let sorted = sorted(scores)?;
-    let level = if sorted.is_empty() {
-        0.0
-    } else {
-        quantile_of(&sorted, initial)
-    };
+    let level = if sorted.is_empty() { 0.0 } else { quantile_of(&sorted, initial) };
     let excesses: Vec<f64> = sorted[sorted.partition_point(|score| *score <= level)..]
         .iter()
         .map(|score| score - level)
@@ -194,7 +183,7 @@ pub fn peaks_over_threshold(
             rule: format!("a tail above the {initial} quantile"),
             found: scores.len(),
             needed: (POT_EXCESSES_MIN as f64 / (1.0 - initial)).ceil() as usize + 1,
-            otherwise: "lower the initial quantile, or use the quantile rule",
+            otherwise: "or use the quantile rule",
         });
     }
     let (shape, scale) = fit_tail(&excesses);
@@ -208,12 +197,7 @@ pub fn peaks_over_threshold(
     Ok(Threshold {
         value: level + beyond,
         scores: scores.len(),
-        tail: Some(Tail {
-            level,
-            excesses: excesses.len(),
-            shape,
-            scale,
-        }),
+        tail: Some(Tail { level, excesses: excesses.len(), shape, scale }),
     })
 }
 
@@ -243,17 +227,11 @@ fn fit_tail(excesses: &[f64]) -> (f64, f64) {
     };
     let likelihood = |position: f64| {
         let (shape, scale) = tail(position);
-        if shape < SHAPE_MIN {
-            f64::NEG_INFINITY
-        } else {
-            -scale.ln() - shape - 1.0
-        }
+        if shape < SHAPE_MIN { f64::NEG_INFINITY } else { -scale.ln() - shape - 1.0 }
     };
     let step = SPAN / f64::from(COARSE);
     let coarse = (-COARSE..=COARSE).map(|index| f64::from(index) * step);
-    let centre = coarse
-        .max_by(|a, b| likelihood(*a).total_cmp(&likelihood(*b)))
-        .unwrap_or(0.0);
+    let centre = coarse.max_by(|a, b| likelihood(*a).total_cmp(&likelihood(*b))).unwrap_or(0.0);
     tail(golden_section(centre - step, centre + step, likelihood))
 }
 
@@ -274,10 +252,7 @@ fn golden_section(mut low: f64, mut high: f64, function: impl Fn(f64) -> f64) ->
 fn sorted(scores: &[f64]) -> Result<Vec<f64>, ThresholdError> {
     let bad = |score: &f64| !(score.is_finite() && *score >= 0.0);
     if let Some(index) = scores.iter().position(bad) {
-        return Err(ThresholdError::Score {
-            index,
-            value: scores[index],
-        });
+        return Err(ThresholdError::Score { index, value: scores[index] });
     }
     let mut sorted = scores.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -294,11 +269,7 @@ fn quantile_of(sorted: &[f64], share: f64) -> f64 {
 }
 
 fn parameter(parameter: &'static str, value: f64, range: &'static str) -> ThresholdError {
-    ThresholdError::Parameter {
-        parameter,
-        value,
-        range,
-    }
+    ThresholdError::Parameter { parameter, value, range }
 }
 
 #[cfg(test)]
@@ -307,9 +278,7 @@ mod tests {
 
     /// Plays a distribution at evenly spread probabilities: a sample without chance in it.
     fn sample(count: usize, inverse: impl Fn(f64) -> f64) -> Vec<f64> {
-        (0..count)
-            .map(|index| inverse((index as f64 + 0.5) / count as f64))
-            .collect()
+        (0..count).map(|index| inverse((index as f64 + 0.5) / count as f64)).collect()
     }
 
     fn pareto(shape: f64, scale: f64) -> impl Fn(f64) -> f64 {
@@ -343,10 +312,7 @@ mod tests {
             let scores = sample(50_000, pareto(shape, 3.0));
             let found = peaks_over_threshold(&scores, 1e-4, 0.9).unwrap();
             let exact = pareto(shape, 3.0)(1.0 - 1e-4);
-            assert!(
-                (found.value / exact - 1.0).abs() < 0.03,
-                "{shape}: {found:?}, {exact}"
-            );
+            assert!((found.value / exact - 1.0).abs() < 0.03, "{shape}: {found:?}, {exact}");
             let tail = found.tail.unwrap();
             assert!((tail.shape - shape).abs() < 0.03, "{shape}: {tail:?}");
         }
@@ -414,20 +380,11 @@ mod tests {
             let mut scores = sample(5000, |p| p);
             scores[7] = bad;
             for rule in [
-                ThresholdRule::Quantile {
-                    quantile: 0.9,
-                    margin: 0.0,
-                },
-                ThresholdRule::PeaksOverThreshold {
-                    risk: 1e-4,
-                    initial: 0.98,
-                },
+                ThresholdRule::Quantile { quantile: 0.9, margin: 0.0 },
+                ThresholdRule::PeaksOverThreshold { risk: 1e-4, initial: 0.98 },
             ] {
                 let error = threshold(&scores, rule).unwrap_err();
-                assert!(
-                    matches!(error, ThresholdError::Score { index: 7, .. }),
-                    "{error}"
-                );
+                assert!(matches!(error, ThresholdError::Score { index: 7, .. }), "{error}");
             }
         }
         let scores = sample(5000, |p| p);

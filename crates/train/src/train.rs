@@ -7,7 +7,9 @@ use stonechat_core::decision::DecisionRule;
 use stonechat_core::detector::format::ScalerEntry;
 use stonechat_core::detector::{Detector, ScoreRule};
 use stonechat_core::features::{Feature, FeatureKind};
-use stonechat_core::limits::{CHANNELS_MAX, SENSOR_RANGE_ABS_MAX, TRACES_MAX};
+use stonechat_core::limits::{
+    CHANNELS_MAX, DECISION_WINDOWS_MAX, SENSOR_RANGE_ABS_MAX, TRACES_MAX, WINDOW_LEN_MAX,
+};
 use thiserror::Error;
 
 use crate::compile::{
@@ -76,7 +78,7 @@ pub struct Summary {
 pub enum TrainError {
     /// There are too few windows.
     #[error(
-        "too few rows: `{recording}` has {rows} rows in {segments} runs without a gap, which give {windows} windows of {window_len} samples for {purpose}, and at least {windows_min} are needed; record longer, or choose a shorter --window"
+        "`{recording}` has too few rows: {rows} rows with {} gaps give {windows} windows of {window_len} samples for {purpose}, and at least {windows_min} are needed; record longer, or choose a shorter --window", segments.saturating_sub(1)
     )]
     TooFewWindows {
         /// The recording's name.
@@ -96,7 +98,7 @@ pub enum TrainError {
     },
     /// Every channel is constant: there is nothing to learn.
     #[error(
-        "every channel of `{recording}` is constant ({names}): is the sensor connected, and is this the right column?"
+        "every channel of `{recording}` is constant ({names}); is the sensor connected, and is this the right column?"
     )]
     Constant {
         /// The recording's name.
@@ -106,7 +108,7 @@ pub enum TrainError {
     },
     /// There are too many channels.
     #[error(
-        "`{recording}` has {found} channels, a detector has at most {CHANNELS_MAX}: choose some with --channels"
+        "`{recording}` has {found} channels, a detector has at most {CHANNELS_MAX}; choose some with --channels"
     )]
     TooManyChannels {
         /// The recording's name.
@@ -122,7 +124,7 @@ pub enum TrainError {
         /// Its value.
         value: String,
         /// What it may be.
-        legal: &'static str,
+        legal: String,
     },
     /// A feature is not understood.
     #[error(transparent)]
@@ -186,13 +188,7 @@ pub fn train(
     }
 
     let scores = calibration_scores(&spec, &calibration_part)?;
-    enough(
-        recording,
-        recipe,
-        "the threshold",
-        scores.len(),
-        CALIBRATION_WINDOWS_MIN,
-    )?;
+    enough(recording, recipe, "the threshold", scores.len(), CALIBRATION_WINDOWS_MIN)?;
     let threshold = threshold(&scores, recipe.threshold)?;
     spec.decision_rule = decision_rule(recipe, threshold.value as f32)?;
 
@@ -222,26 +218,9 @@ fn check(recording: &Recording, recipe: &Recipe) -> Result<Vec<String>, TrainErr
             found: recording.channels.len(),
         });
     }
-    let share_is_legal = recipe.calibration_share > 0.0 && recipe.calibration_share < 1.0;
-    if !share_is_legal {
-        return Err(TrainError::Choice {
-            what: "the calibration share",
-            value: recipe.calibration_share.to_string(),
-            legal: "more than 0 and less than 1",
-        });
-    }
-    if recipe.stride == 0 || recipe.stride > recipe.window_len {
-        return Err(TrainError::Choice {
-            what: "the stride",
-            value: recipe.stride.to_string(),
-            legal: "1 sample to the length of the window",
-        });
-    }
-    let constant: Vec<String> = recording
-        .constant_channels()
-        .into_iter()
-        .map(|channel| channel.name.clone())
-        .collect();
+    check_choices(recipe)?;
+    let constant: Vec<String> =
+        recording.constant_channels().into_iter().map(|channel| channel.name.clone()).collect();
     if constant.len() == recording.channels.len() {
         return Err(TrainError::Constant {
             recording: recording.name.clone(),
@@ -249,6 +228,46 @@ fn check(recording: &Recording, recipe: &Recipe) -> Result<Vec<String>, TrainErr
         });
     }
     Ok(constant)
+}
+
+/// Refuses choices out of bounds before any work is done.
+fn check_choices(recipe: &Recipe) -> Result<(), TrainError> {
+    let require = |is_legal: bool, what, value: &dyn ToString, legal: &str| {
+        if is_legal {
+            return Ok(());
+        }
+        Err(TrainError::Choice { what, value: value.to_string(), legal: legal.to_owned() })
+    };
+    let window_len = recipe.window_len;
+    require(
+        (1..=WINDOW_LEN_MAX).contains(&window_len),
+        "the window",
+        &window_len,
+        &format!("1 to {WINDOW_LEN_MAX} samples"),
+    )?;
+    require(
+        (1..=window_len).contains(&recipe.stride),
+        "the stride",
+        &recipe.stride,
+        &format!("1 to {window_len} samples, the length of the window"),
+    )?;
+    let share = recipe.calibration_share;
+    require(share > 0.0 && share < 1.0, "the calibration share", &share, "above 0 and below 1")?;
+    let (raise_count, raise_of) = (recipe.raise_count, recipe.raise_of);
+    require(
+        (1..=raise_of).contains(&raise_count) && usize::from(raise_of) <= DECISION_WINDOWS_MAX,
+        "the raise rule",
+        &format!("{raise_count}/{raise_of}"),
+        &format!("K/N with K from 1 to N and N up to {DECISION_WINDOWS_MAX}"),
+    )?;
+    require(
+        recipe.clear_share > 0.0 && recipe.clear_share <= 1.0,
+        "the clear share",
+        &recipe.clear_share,
+        "above 0 and at most 1",
+    )?;
+    require(recipe.clear_count > 0, "the clear count", &recipe.clear_count, "at least 1")?;
+    require((0.0..=1.0).contains(&recipe.alpha), "alpha", &recipe.alpha, "from 0 to 1")
 }
 
 fn enough(
@@ -283,13 +302,8 @@ fn split(recording: &Recording, calibration_share: f32) -> (Recording, Recording
         .filter(|start| *start > 0)
         .min_by_key(|start| start.abs_diff(wanted));
     let tolerance = rows / 20;
-    let cut = nearest_start
-        .filter(|start| start.abs_diff(wanted) <= tolerance)
-        .unwrap_or(wanted);
-    (
-        recording.slice_rows(0..cut),
-        recording.slice_rows(cut..rows),
-    )
+    let cut = nearest_start.filter(|start| start.abs_diff(wanted) <= tolerance).unwrap_or(wanted);
+    (recording.slice_rows(0..cut), recording.slice_rows(cut..rows))
 }
 
 /// Lays out everything but what is fitted: identity scaler, a model that reconstructs zero.
@@ -300,18 +314,10 @@ fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, Train
             features.push(parse_feature(text, channel as u16, recipe.window_len)?);
         }
     }
-    let vector_len = features
-        .iter()
-        .filter_map(|f| f.output_len(recipe.window_len))
-        .sum();
+    let vector_len = features.iter().filter_map(|f| f.output_len(recipe.window_len)).sum();
     let channels = recording.channels.iter().map(|channel| {
         let (minimum, maximum) = sensor_range(&channel.unit);
-        ChannelSpec {
-            name: channel.wire_name(),
-            unit: channel.unit.clone(),
-            minimum,
-            maximum,
-        }
+        ChannelSpec { name: channel.wire_name(), unit: channel.unit.clone(), minimum, maximum }
     });
     let channels: Vec<ChannelSpec> = channels.collect();
     Ok(DetectorSpec {
@@ -322,13 +328,7 @@ fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, Train
         traces: traces(&features, &channels, recipe),
         channels,
         features,
-        scaler: vec![
-            ScalerEntry {
-                offset: 0.0,
-                gain: 1.0
-            };
-            vector_len
-        ],
+        scaler: vec![ScalerEntry { offset: 0.0, gain: 1.0 }; vector_len],
         gains: Vec::new(),
         model: identity_z_score(vector_len, 0.0),
         score_rule: ScoreRule::from(recipe.score),
@@ -376,20 +376,9 @@ fn traces(features: &[Feature], channels: &[ChannelSpec], recipe: &Recipe) -> Ve
     for feature in features {
         let len = feature.output_len(recipe.window_len).unwrap_or(0);
         let channel = &channels[usize::from(feature.channel)];
-        let is_samples = matches!(
-            feature.kind,
-            FeatureKind::Samples | FeatureKind::CentredSamples
-        );
-        let block = if is_samples {
-            feature.parameter as usize
-        } else {
-            recipe.window_len
-        };
-        let count = if is_samples {
-            (recipe.stride / block).clamp(1, len)
-        } else {
-            1
-        };
+        let is_samples = matches!(feature.kind, FeatureKind::Samples | FeatureKind::CentredSamples);
+        let block = if is_samples { feature.parameter as usize } else { recipe.window_len };
+        let count = if is_samples { (recipe.stride / block).clamp(1, len) } else { 1 };
         let name = match feature.kind {
             FeatureKind::Samples => channel.name.clone(),
             kind => format!("{}/{}", channel.name, kind.name()),
@@ -399,13 +388,7 @@ fn traces(features: &[Feature], channels: &[ChannelSpec], recipe: &Recipe) -> Ve
             FeatureKind::Variance if !channel.unit.is_empty() => format!("({})2", channel.unit),
             _ => channel.unit.clone(),
         };
-        traces.push(TraceSpec {
-            name,
-            unit,
-            first: first + len - count,
-            count,
-            step: block,
-        });
+        traces.push(TraceSpec { name, unit, first: first + len - count, count, step: block });
         first += len;
     }
     traces.truncate(TRACES_MAX);
@@ -420,16 +403,14 @@ fn decision_rule(recipe: &Recipe, threshold: f32) -> Result<DecisionRule, TrainE
         raise_of: recipe.raise_of,
         clear_count: recipe.clear_count,
     };
-    if rule.is_legal() && recipe.clear_share > 0.0 {
+    if rule.is_legal() {
         return Ok(rule);
     }
+    // The choices were checked before, so only the threshold is left.
     Err(TrainError::Choice {
-        what: "the decision rule",
-        value: format!(
-            "{} of {}, clear share {}, clear count {}",
-            recipe.raise_count, recipe.raise_of, recipe.clear_share, recipe.clear_count
-        ),
-        legal: "k of n with 1 <= k <= n <= 32, a clear share above 0 and at most 1, a clear count of at least 1",
+        what: "the threshold",
+        value: threshold.to_string(),
+        legal: "a finite number".to_owned(),
     })
 }
 
@@ -449,16 +430,9 @@ fn feature_table(spec: &DetectorSpec, recording: &Recording) -> Result<FeatureTa
     let vector_len = spec.scaler.len();
     let keep = normal_windows(&file.detector(), recording, &replay);
     let left_out = keep.iter().filter(|keep| !**keep).count();
-    let kept = vectors
-        .chunks_exact(vector_len)
-        .zip(&keep)
-        .filter(|(_, keep)| **keep);
+    let kept = vectors.chunks_exact(vector_len).zip(&keep).filter(|(_, keep)| **keep);
     let rows = kept.flat_map(|(row, _)| row.iter().copied()).collect();
-    Ok(FeatureTable {
-        rows,
-        faults: replay.faults,
-        left_out,
-    })
+    Ok(FeatureTable { rows, faults: replay.faults, left_out })
 }
 
 fn normal_windows(detector: &Detector<'_>, recording: &Recording, replay: &Replay) -> Vec<bool> {
@@ -480,29 +454,20 @@ fn scaler(rows: &[f32], width: usize) -> Vec<ScalerEntry> {
             *variance += (f64::from(*value) - *mean).powi(2) / count;
         }
     }
-    let largest = moments
-        .iter()
-        .map(|(_, variance)| variance.sqrt() as f32)
-        .fold(0.0, f32::max);
+    let largest = moments.iter().map(|(_, variance)| variance.sqrt() as f32).fold(0.0, f32::max);
     let entry = |(mean, variance): &(f64, f64)| {
         let mut deviation = (variance.sqrt() as f32).max(largest * DEVIATION_SHARE_MIN);
         if deviation == 0.0 {
             deviation = DEVIATION_OF_CONSTANT;
         }
-        ScalerEntry {
-            offset: *mean as f32,
-            gain: 1.0 / deviation,
-        }
+        ScalerEntry { offset: *mean as f32, gain: 1.0 / deviation }
     };
     moments.iter().map(entry).collect()
 }
 
 fn scale(rows: &[f32], scaler: &[ScalerEntry]) -> Vec<f32> {
     let entries = scaler.iter().cycle();
-    rows.iter()
-        .zip(entries)
-        .map(|(value, entry)| (value - entry.offset) * entry.gain)
-        .collect()
+    rows.iter().zip(entries).map(|(value, entry)| (value - entry.offset) * entry.gain).collect()
 }
 
 /// What is known of the fit.
@@ -527,11 +492,9 @@ fn fit_model(
     let fitted = fit_autoencoder(&architecture, rows, &recipe.fit, progress)?;
     spec.model = match recipe.precision {
         Precision::Float32 => Model::Dense(fitted.network),
-        Precision::Int8 => Model::DenseInt8(quantise(
-            &fitted.network,
-            rows,
-            &QuantiseOptions::default(),
-        )?),
+        Precision::Int8 => {
+            Model::DenseInt8(quantise(&fitted.network, rows, &QuantiseOptions::default())?)
+        }
     };
     Ok(FitOutcome {
         history: fitted.history,
@@ -568,11 +531,7 @@ fn residual_gains(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>
         rows.extend_from_slice(&residuals);
     })?;
     let keep = normal_windows(&file.detector(), recording, &replay);
-    for (row, _) in rows
-        .chunks_exact(width)
-        .zip(&keep)
-        .filter(|(_, keep)| **keep)
-    {
+    for (row, _) in rows.chunks_exact(width).zip(&keep).filter(|(_, keep)| **keep) {
         count += 1;
         for (square, residual) in squares.iter_mut().zip(row) {
             *square += f64::from(*residual).powi(2);
@@ -582,10 +541,7 @@ fn residual_gains(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>
     let largest = squares.iter().map(spread).fold(0.0, f32::max);
     // A residual that is always zero says nothing about how large a normal one may be.
     let least = (largest * RESIDUAL_SHARE_MIN).max(RESIDUAL_SPREAD_MIN);
-    Ok(squares
-        .iter()
-        .map(|square| 1.0 / spread(square).max(least))
-        .collect())
+    Ok(squares.iter().map(|square| 1.0 / spread(square).max(least)).collect())
 }
 
 /// A residual's spread is never taken smaller than this share of the largest one ...

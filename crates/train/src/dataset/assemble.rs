@@ -30,8 +30,12 @@ pub(super) fn assemble(
     line_of: impl Fn(usize) -> u64,
 ) -> Result<Recording, DatasetError> {
     if columns.rows == 0 {
-        return Err(DatasetError::Empty {
-            file: file.to_owned(),
+        let file = file.to_owned();
+        let asked_for_some = options.rows.is_some() || options.time_us.is_some();
+        return Err(if asked_for_some {
+            DatasetError::NoRows { file }
+        } else {
+            DatasetError::Empty { file }
         });
     }
     if let Some(rate_hz) = options.rate_hz
@@ -41,14 +45,7 @@ pub(super) fn assemble(
     }
     let (time_us, rate_hz, mut segment_starts) = match columns.time_us {
         Some(time_us) => {
-            check_order(
-                file,
-                &time_us,
-                &columns.clip_starts,
-                options,
-                report,
-                line_of,
-            )?;
+            check_order(file, &time_us, &columns.clip_starts, options, report, line_of)?;
             let rate_hz = options.rate_hz.or_else(|| rate_of(&time_us));
             let rate_hz = rate_hz.ok_or_else(|| too_few_times(file, &time_us))?;
             let gaps = find_gaps(&time_us, rate_hz, options.gap_factor);
@@ -56,16 +53,11 @@ pub(super) fn assemble(
             (time_us, rate_hz, gaps)
         }
         None => {
-            let rate_hz = options.rate_hz.ok_or_else(|| DatasetError::NoRate {
-                file: file.to_owned(),
-            })?;
+            let rate_hz =
+                options.rate_hz.ok_or_else(|| DatasetError::NoRate { file: file.to_owned() })?;
             let first = columns.rows_before;
             let time_of = |row: usize| ((first + row) as f64 * 1e6 / rate_hz).round() as i64;
-            (
-                (0..columns.rows).map(time_of).collect(),
-                rate_hz,
-                Vec::new(),
-            )
+            ((0..columns.rows).map(time_of).collect(), rate_hz, Vec::new())
         }
     };
     segment_starts.extend(&columns.clip_starts);
@@ -85,10 +77,9 @@ pub(super) fn assemble(
 }
 
 fn base_name(file: &str) -> String {
-    Path::new(file).file_name().map_or_else(
-        || file.to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+    Path::new(file)
+        .file_name()
+        .map_or_else(|| file.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Refuses a clock that goes backwards inside a clip; each clip may have a clock of its own.
@@ -111,11 +102,7 @@ fn check_order(
         if !options.allow_clock_steps {
             let is_counted = report.time_format.is_none_or(TimeFormat::is_number);
             let show = |time: i64| {
-                if is_counted {
-                    format!("{} s", time as f64 / 1e6)
-                } else {
-                    format_iso(time)
-                }
+                if is_counted { format!("{} s", time as f64 / 1e6) } else { format_iso(time) }
             };
             return Err(DatasetError::Backwards {
                 file: file.to_owned(),
@@ -131,25 +118,16 @@ fn check_order(
 
 fn too_few_times(file: &str, time_us: &[i64]) -> DatasetError {
     if time_us.len() < 2 {
-        return DatasetError::TooFewRows {
-            file: file.to_owned(),
-            rows: time_us.len(),
-            needed: 2,
-        };
+        return DatasetError::TooFewRows { file: file.to_owned(), rows: time_us.len(), needed: 2 };
     }
     // Every row has the same time: the clock is no clock.
-    DatasetError::NoRate {
-        file: file.to_owned(),
-    }
+    DatasetError::NoRate { file: file.to_owned() }
 }
 
 /// Returns the rate of the median step of the clock.
 fn rate_of(time_us: &[i64]) -> Option<f64> {
-    let mut steps: Vec<i64> = time_us
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .filter(|&step| step > 0)
-        .collect();
+    let mut steps: Vec<i64> =
+        time_us.windows(2).map(|pair| pair[1] - pair[0]).filter(|&step| step > 0).collect();
     if steps.is_empty() {
         return None;
     }

@@ -49,9 +49,7 @@ pub fn read_csv_bytes(
     options: &ReadOptions,
 ) -> Result<(Recording, ReadReport), DatasetError> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(DatasetError::Encoding {
-            file: file.to_owned(),
-        });
+        return Err(DatasetError::Encoding { file: file.to_owned() });
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut report = ReadReport::default();
@@ -60,9 +58,7 @@ pub fn read_csv_bytes(
 
     let mut first_rows = first_records(file, bytes, delimiter)?;
     let Some(first) = first_rows.first() else {
-        return Err(DatasetError::Empty {
-            file: file.to_owned(),
-        });
+        return Err(DatasetError::Empty { file: file.to_owned() });
     };
     if first.len() > RECORDING_COLUMNS_MAX {
         return Err(DatasetError::TooLarge {
@@ -74,14 +70,9 @@ pub fn read_csv_bytes(
     }
     report.header = options.header.unwrap_or_else(|| is_header(first));
     let names: Vec<String> = if report.header {
-        first
-            .iter()
-            .map(|cell| String::from_utf8_lossy(cell.trim_ascii()).into_owned())
-            .collect()
+        first.iter().map(|cell| String::from_utf8_lossy(cell.trim_ascii()).into_owned()).collect()
     } else {
-        (1..=first.len())
-            .map(|number| format!("column{number}"))
-            .collect()
+        (1..=first.len()).map(|number| format!("column{number}")).collect()
     };
     if report.header {
         first_rows.remove(0);
@@ -90,44 +81,24 @@ pub fn read_csv_bytes(
         && options
             .decimal_comma
             .unwrap_or_else(|| first_rows.iter().flatten().any(is_decimal_comma));
-    let rows: Vec<Vec<&[u8]>> = first_rows
-        .iter()
-        .map(|record| record.iter().collect())
-        .collect();
-    let sample = Sample {
-        rows,
-        decimal_comma,
-    };
+    let rows: Vec<Vec<&[u8]>> = first_rows.iter().map(|record| record.iter().collect()).collect();
+    let sample = Sample { rows, decimal_comma };
     let layout = Layout::decide(file, names, &sample, options, &mut report)?;
-    let (columns, lines) = Rows {
-        file,
-        layout,
-        decimal_comma,
-        options,
-    }
-    .read(bytes, delimiter, &mut report)?;
+    let (columns, lines) =
+        Rows { file, layout, decimal_comma, options }.read(bytes, delimiter, &mut report)?;
     let recording = assemble(file, columns, options, &mut report, |row| lines.line(row))?;
     Ok((recording, report))
 }
 
 fn reader(bytes: &[u8], delimiter: u8) -> csv::Reader<&[u8]> {
-    ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(bytes)
+    ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(bytes)
 }
 
 fn first_records(file: &str, bytes: &[u8], delimiter: u8) -> Result<Vec<ByteRecord>, DatasetError> {
-    let records = reader(bytes, delimiter)
-        .into_byte_records()
-        .take(RECORDING_SAMPLE_ROWS);
+    let records = reader(bytes, delimiter).into_byte_records().take(RECORDING_SAMPLE_ROWS);
     records
         .collect::<Result<_, _>>()
-        .map_err(|source| DatasetError::Csv {
-            file: file.to_owned(),
-            source,
-        })
+        .map_err(|source| DatasetError::Csv { file: file.to_owned(), source })
 }
 
 /// Finds the delimiter that cuts the first lines into the most, equally many cells.
@@ -143,30 +114,19 @@ fn find_delimiter(bytes: &[u8]) -> u8 {
         counts.into_iter().min().unwrap_or(0)
     };
     // `max_by_key` takes the last of equals, so the likeliest delimiter stands last.
-    DELIMITERS
-        .into_iter()
-        .rev()
-        .max_by_key(|&delimiter| cells(delimiter))
-        .unwrap_or(b',')
+    DELIMITERS.into_iter().rev().max_by_key(|&delimiter| cells(delimiter)).unwrap_or(b',')
 }
 
 /// A row of names has no cell that is a number, a time or missing altogether.
 fn is_header(record: &ByteRecord) -> bool {
     let is_name = |cell: &[u8]| {
         read_number(cell, true).is_none()
-            && [
-                TimeFormat::Iso,
-                TimeFormat::DayFirst,
-                TimeFormat::MonthFirst,
-            ]
-            .iter()
-            .all(|f| f.read(cell).is_none())
+            && [TimeFormat::Iso, TimeFormat::DayFirst, TimeFormat::MonthFirst]
+                .iter()
+                .all(|f| f.read(cell).is_none())
     };
     // pandas leaves the name of the index empty.
-    let mut named = record
-        .iter()
-        .filter(|cell| !cell.trim_ascii().is_empty())
-        .peekable();
+    let mut named = record.iter().filter(|cell| !cell.trim_ascii().is_empty()).peekable();
     named.peek().is_some() && named.all(is_name)
 }
 
@@ -213,20 +173,14 @@ impl Rows<'_> {
         report: &mut ReadReport,
     ) -> Result<(Columns, Lines), DatasetError> {
         let layout = &self.layout;
-        let mut columns = Columns {
-            channels: layout.infos.clone(),
-            ..Columns::default()
-        };
+        let mut columns = Columns { channels: layout.infos.clone(), ..Columns::default() };
         columns.time_us = layout.time.map(|_| Vec::new());
         columns.labels = layout.label.map(|_| Vec::new());
         let mut lines = Lines::default();
         let mut clip: Vec<u8> = Vec::new();
         let mut reader = reader(bytes, delimiter);
         let mut record = ByteRecord::new();
-        let csv_error = |source| DatasetError::Csv {
-            file: self.file.to_owned(),
-            source,
-        };
+        let csv_error = |source| DatasetError::Csv { file: self.file.to_owned(), source };
         if report.header {
             reader.read_byte_record(&mut record).map_err(csv_error)?;
         }
@@ -238,20 +192,13 @@ impl Rows<'_> {
                 columns.rows_before = index;
                 continue;
             }
-            let line = record
-                .position()
-                .map_or(0, |position| line_of(bytes, position));
+            let line = record.position().map_or(0, |position| line_of(bytes, position));
             self.check_width(&record, line)?;
             if let Some((column, format)) = layout.time {
                 let time = format
                     .read(&record[column])
                     .ok_or_else(|| self.time_error(&record, line, column, format))?;
-                if self
-                    .options
-                    .time_us
-                    .as_ref()
-                    .is_some_and(|range| !range.contains(&time))
-                {
+                if self.options.time_us.as_ref().is_some_and(|range| !range.contains(&time)) {
                     continue;
                 }
                 columns.time_us.get_or_insert_default().push(time);
@@ -384,12 +331,7 @@ pub fn write_csv(path: &Path, recording: &Recording) -> Result<(), DatasetError>
         let clips = recording.segment_starts.len() > 1;
         write!(out, "time")?;
         for channel in &recording.channels {
-            let unit = if channel.unit.is_empty() {
-                String::new()
-            } else {
-                format!(" [{}]", channel.unit)
-            };
-            let cell = format!("{}{unit}", channel.name);
+            let cell = channel.title();
             let is_plain = !cell.contains([',', '"', '\n', '\r']);
             if is_plain {
                 write!(out, ",{cell}")?;
@@ -400,11 +342,7 @@ pub fn write_csv(path: &Path, recording: &Recording) -> Result<(), DatasetError>
         writeln!(
             out,
             "{}{}",
-            if recording.labels.is_some() {
-                ",label"
-            } else {
-                ""
-            },
+            if recording.labels.is_some() { ",label" } else { "" },
             if clips { ",clip" } else { "" }
         )?;
         for (clip, rows) in recording.segments().enumerate() {
@@ -428,8 +366,5 @@ pub fn write_csv(path: &Path, recording: &Recording) -> Result<(), DatasetError>
         }
         out.flush()
     };
-    write().map_err(|source| DatasetError::File {
-        file: path.display().to_string(),
-        source,
-    })
+    write().map_err(|source| DatasetError::File { file: path.display().to_string(), source })
 }

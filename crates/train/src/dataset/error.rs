@@ -9,7 +9,7 @@ use super::Column;
 #[non_exhaustive]
 pub enum DatasetError {
     /// The file cannot be read or written.
-    #[error("cannot open {file}")]
+    #[error("cannot open `{file}`")]
     File {
         /// The file.
         file: String,
@@ -17,14 +17,20 @@ pub enum DatasetError {
         source: std::io::Error,
     },
     /// There are no bytes, or nothing below the header.
-    #[error("{file} is empty: it has no rows of readings")]
+    #[error("`{file}` is empty: it has no rows of readings; is it the right file?")]
     Empty {
+        /// The file.
+        file: String,
+    },
+    /// None of its rows is among those that are wanted.
+    #[error("`{file}` has no rows in the part that was asked for; choose other rows")]
+    NoRows {
         /// The file.
         file: String,
     },
     /// The file is larger than [`crate::limits::RECORDING_BYTES_MAX`] or has too many columns or channels.
     #[error(
-        "{file} has {found} {what}, more than the {limit} that one recording may have; split it"
+        "`{file}` has {found} {what}, more than the {limit} that one recording may have; split it"
     )]
     TooLarge {
         /// The file.
@@ -37,13 +43,13 @@ pub enum DatasetError {
         limit: u64,
     },
     /// The file is not in UTF-8 or ASCII.
-    #[error("{file} is encoded in UTF-16; save it as UTF-8")]
+    #[error("`{file}` is encoded in UTF-16; save it as UTF-8")]
     Encoding {
         /// The file.
         file: String,
     },
     /// The file is no CSV.
-    #[error("{file} is not readable as CSV")]
+    #[error("`{file}` is not readable as CSV")]
     Csv {
         /// The file.
         file: String,
@@ -51,7 +57,7 @@ pub enum DatasetError {
         source: csv::Error,
     },
     /// The file is no Parquet, or of a kind that is not read.
-    #[error("{file} is not readable as Parquet")]
+    #[error("`{file}` is not readable as Parquet")]
     Parquet {
         /// The file.
         file: String,
@@ -59,7 +65,7 @@ pub enum DatasetError {
         source: parquet::errors::ParquetError,
     },
     /// A file of labels is not what it should be.
-    #[error("{file} is not readable as labels: expected {expected}")]
+    #[error("`{file}` is not readable as labels: expected {expected}")]
     Json {
         /// The file.
         file: String,
@@ -69,7 +75,7 @@ pub enum DatasetError {
         source: serde_json::Error,
     },
     /// A column that was asked for does not exist.
-    #[error("{file} has no column {column:?}; it has {existing}")]
+    #[error("`{file}` has no column {column:?}; it has {existing}")]
     MissingColumn {
         /// The file.
         file: String,
@@ -79,7 +85,9 @@ pub enum DatasetError {
         existing: String,
     },
     /// No column holds numbers.
-    #[error("{file} has no column of numbers; is the delimiter {delimiter:?} right?")]
+    #[error(
+        "`{file}` has no column of numbers; is the delimiter {delimiter:?} right? --delimiter sets it"
+    )]
     NoChannels {
         /// The file.
         file: String,
@@ -88,7 +96,7 @@ pub enum DatasetError {
     },
     /// A cell of a number column holds something else.
     #[error(
-        "{file}, row {row}, column {column:?}: expected a number, found {found:?}; correct the cell or leave it empty"
+        "`{file}`, row {row}, column {column:?}: expected a number, found {found:?}; correct the cell or leave it empty"
     )]
     Text {
         /// The file.
@@ -102,7 +110,7 @@ pub enum DatasetError {
     },
     /// A row ends before a column that is needed.
     #[error(
-        "{file}, row {row}: {found} cells, but the header has {expected} and column {column:?} is needed"
+        "`{file}`, row {row}: {found} cells, but the header has {expected} and column {column:?} is needed"
     )]
     ShortRow {
         /// The file.
@@ -118,7 +126,7 @@ pub enum DatasetError {
     },
     /// A cell of the time column is no time.
     #[error(
-        "{file}, row {row}, column {column:?}: {found:?} is no time in the format {format}; correct it or give the format"
+        "`{file}`, row {row}, column {column:?}: {found:?} is no time in the format {format}; correct it or give the format"
     )]
     Time {
         /// The file.
@@ -133,7 +141,7 @@ pub enum DatasetError {
         format: &'static str,
     },
     /// A label is neither normal nor anomalous.
-    #[error("{file}, row {row}, column {column:?}: {found:?} is no label; use 0 or 1")]
+    #[error("`{file}`, row {row}, column {column:?}: {found:?} is no label; use 0 or 1")]
     Label {
         /// The file.
         file: String,
@@ -146,7 +154,7 @@ pub enum DatasetError {
     },
     /// The clock goes backwards.
     #[error(
-        "{file}, row {row}: the clock goes backwards, from {previous} to {found}; sort the rows, or permit it with --allow-clock-steps"
+        "`{file}`, row {row}: the clock goes backwards, from {previous} to {found}; sort the rows, or permit it with --allow-clock-steps"
     )]
     Backwards {
         /// The file.
@@ -159,20 +167,22 @@ pub enum DatasetError {
         found: String,
     },
     /// Neither a clock nor a rate is known.
-    #[error("{file} has no time column; name it, or give the rate in hertz")]
+    #[error(
+        "`{file}` has no time column; name it with --time, or give the rate in hertz with --rate"
+    )]
     NoRate {
         /// The file.
         file: String,
     },
     /// The rate is not a positive number.
-    #[error("the rate {rate_hz} is not a positive number of hertz")]
+    #[error("the rate is {rate_hz}, but must be a number of hertz above 0")]
     Rate {
         /// As given.
         rate_hz: f64,
     },
     /// There are not enough rows.
     #[error(
-        "{file} has {rows} rows, but {needed} are needed; record for longer or choose a shorter window"
+        "`{file}` has {rows} rows, but {needed} are needed; record for longer or choose a shorter window"
     )]
     TooFewRows {
         /// The file.
@@ -184,7 +194,7 @@ pub enum DatasetError {
     },
     /// Two recordings have different channels.
     #[error(
-        "{file} has the channels {found}, but {expected} are expected; choose or rename its columns"
+        "`{file}` has the channels {found}, but {expected} are expected; choose or rename its columns"
     )]
     ChannelsDiffer {
         /// The file.
@@ -195,7 +205,7 @@ pub enum DatasetError {
         expected: String,
     },
     /// A file of labels has none for this recording.
-    #[error("{file} has no labels for {key:?}; it has {existing}")]
+    #[error("`{file}` has no labels for {key:?}; it has {existing}")]
     MissingKey {
         /// The file of labels.
         file: String,
@@ -205,7 +215,7 @@ pub enum DatasetError {
         existing: String,
     },
     /// A file of labels holds something that is no time.
-    #[error("{file}: {found:?} is no time; write it as 2014-04-01 00:05:00")]
+    #[error("`{file}`: {found:?} is no time; write it as 2014-04-01 00:05:00")]
     LabelTime {
         /// The file of labels.
         file: String,

@@ -33,9 +33,17 @@ impl ChannelInfo {
     /// Makes a channel.
     #[must_use]
     pub fn new(name: &str, unit: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            unit: unit.to_owned(),
+        Self { name: name.to_owned(), unit: unit.to_owned() }
+    }
+
+    /// Returns the name with its unit in brackets, as a column is headed; once where the name has it already.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let unit = format!("[{}]", self.unit);
+        if self.unit.is_empty() || self.name.ends_with(&unit) {
+            self.name.clone()
+        } else {
+            format!("{} {unit}", self.name)
         }
     }
 
@@ -45,12 +53,10 @@ impl ChannelInfo {
         let admitted =
             |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.' | '/' | '_');
         // A unit in brackets at the end is not part of the name; `V(V) L1` keeps what tells it from `V(V) L2`.
-        let bare = [('[', ']'), ('(', ')')]
-            .into_iter()
-            .find_map(|(open, close)| {
-                let (name, _) = self.name.trim().strip_suffix(close)?.rsplit_once(open)?;
-                Some(name).filter(|name| !name.trim().is_empty())
-            });
+        let bare = [('[', ']'), ('(', ')')].into_iter().find_map(|(open, close)| {
+            let (name, _) = self.name.trim().strip_suffix(close)?.rsplit_once(open)?;
+            Some(name).filter(|name| !name.trim().is_empty())
+        });
         let name: String = bare
             .unwrap_or(&self.name)
             .trim()
@@ -105,26 +111,13 @@ impl Recording {
 
     /// Returns the numbers of one channel in the order of time; none where there is no such channel.
     pub fn channel(&self, channel: usize) -> impl Iterator<Item = f32> {
-        self.samples
-            .iter()
-            .skip(channel)
-            .step_by(self.channels.len().max(1))
-            .copied()
+        self.samples.iter().skip(channel).step_by(self.channels.len().max(1)).copied()
     }
 
     /// Returns the rows of each segment in turn.
     pub fn segments(&self) -> impl Iterator<Item = Range<usize>> {
-        let ends = self
-            .segment_starts
-            .iter()
-            .skip(1)
-            .copied()
-            .chain([self.rows()]);
-        self.segment_starts
-            .iter()
-            .copied()
-            .zip(ends)
-            .map(|(start, end)| start..end)
+        let ends = self.segment_starts.iter().skip(1).copied().chain([self.rows()]);
+        self.segment_starts.iter().copied().zip(ends).map(|(start, end)| start..end)
     }
 
     /// Returns the time between the first row and the end of the last, without the gaps between segments.
@@ -191,16 +184,10 @@ impl Recording {
     /// Returns the rows from the first at or after the start to the last before the end, in microseconds.
     #[must_use]
     pub fn slice_time(&self, time_us: Range<i64>) -> Self {
-        let start = self
-            .time_us
-            .iter()
-            .position(|&time| time >= time_us.start)
-            .unwrap_or(self.rows());
-        let end = self
-            .time_us
-            .iter()
-            .rposition(|&time| time < time_us.end)
-            .map_or(0, |last| last + 1);
+        let start =
+            self.time_us.iter().position(|&time| time >= time_us.start).unwrap_or(self.rows());
+        let end =
+            self.time_us.iter().rposition(|&time| time < time_us.end).map_or(0, |last| last + 1);
         self.slice_rows(start..end)
     }
 
@@ -215,12 +202,7 @@ impl Recording {
     #[must_use]
     pub fn slice_clips(&self, part: Range<f64>) -> Self {
         let clips = self.segment_starts.len();
-        let row_of = |clip: usize| {
-            self.segment_starts
-                .get(clip)
-                .copied()
-                .unwrap_or(self.rows())
-        };
+        let row_of = |clip: usize| self.segment_starts.get(clip).copied().unwrap_or(self.rows());
         self.slice_rows(
             row_of(fraction_of(clips, part.start))..row_of(fraction_of(clips, part.end)),
         )
@@ -231,11 +213,7 @@ impl Recording {
     /// # Errors
     /// [`DatasetError::MissingColumn`] names the channels that exist.
     pub fn select(&self, columns: &[Column]) -> Result<Self, DatasetError> {
-        let names: Vec<&str> = self
-            .channels
-            .iter()
-            .map(|channel| channel.name.as_str())
-            .collect();
+        let names: Vec<&str> = self.channels.iter().map(|channel| channel.name.as_str()).collect();
         let chosen = columns
             .iter()
             .map(|column| {
@@ -245,10 +223,7 @@ impl Recording {
             })
             .collect::<Result<Vec<usize>, _>>()?;
         let mut selected = self.clone();
-        selected.channels = chosen
-            .iter()
-            .map(|&channel| self.channels[channel].clone())
-            .collect();
+        selected.channels = chosen.iter().map(|&channel| self.channels[channel].clone()).collect();
         selected.samples = (0..self.rows())
             .flat_map(|row| chosen.iter().map(move |&channel| self.row(row)[channel]))
             .collect();
@@ -260,11 +235,7 @@ impl Recording {
     /// # Errors
     /// [`DatasetError::MissingColumn`] names the channels that exist.
     pub fn rename(&mut self, column: &Column, name: &str) -> Result<(), DatasetError> {
-        let names: Vec<&str> = self
-            .channels
-            .iter()
-            .map(|channel| channel.name.as_str())
-            .collect();
+        let names: Vec<&str> = self.channels.iter().map(|channel| channel.name.as_str()).collect();
         let channel = column
             .find(&names)
             .ok_or_else(|| DatasetError::missing_column(&self.name, column, &names))?;
@@ -280,11 +251,7 @@ impl Recording {
     /// [`DatasetError::ChannelsDiffer`] where names or their order differ.
     pub fn append(&mut self, other: &Self) -> Result<(), DatasetError> {
         let names = |recording: &Self| -> Vec<String> {
-            recording
-                .channels
-                .iter()
-                .map(|channel| channel.name.clone())
-                .collect()
+            recording.channels.iter().map(|channel| channel.name.clone()).collect()
         };
         if names(self) != names(other) {
             return Err(DatasetError::ChannelsDiffer {
@@ -303,15 +270,13 @@ impl Recording {
                 Some(labels)
             }
         };
-        self.segment_starts
-            .extend(other.segment_starts.iter().map(|start| start + offset));
+        self.segment_starts.extend(other.segment_starts.iter().map(|start| start + offset));
         let period_us = (1e6 / self.rate_hz).round() as i64;
         let shift_us = match (self.time_us.last(), other.time_us.first()) {
             (Some(&end), Some(&start)) if start <= end => end + period_us - start,
             _ => 0,
         };
-        self.time_us
-            .extend(other.time_us.iter().map(|time| time + shift_us));
+        self.time_us.extend(other.time_us.iter().map(|time| time + shift_us));
         self.samples.extend(&other.samples);
         Ok(())
     }
@@ -333,11 +298,8 @@ impl Recording {
         let period_us = (1e6 / self.rate_hz) as i64;
         let mut far = 0;
         for &point in points_us {
-            let nearest = self
-                .time_us
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, time)| time.abs_diff(point));
+            let nearest =
+                self.time_us.iter().enumerate().min_by_key(|(_, time)| time.abs_diff(point));
             match nearest {
                 Some((row, time)) if time.abs_diff(point) <= period_us.unsigned_abs() => {
                     labels[row] = true;
@@ -352,10 +314,7 @@ impl Recording {
     /// Returns the labelled stretches as rows; none where there are no labels.
     #[must_use]
     pub fn anomalous_rows(&self) -> Vec<Range<usize>> {
-        self.labels
-            .as_deref()
-            .map(crate::evaluate::runs)
-            .unwrap_or_default()
+        self.labels.as_deref().map(crate::evaluate::runs).unwrap_or_default()
     }
 }
 
@@ -364,14 +323,9 @@ impl Recording {
 /// # Errors
 /// [`DatasetError`] says which file, row and column, and what to do.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<(Recording, ReadReport), DatasetError> {
-    let is_parquet = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-    if is_parquet {
-        read_parquet(path, options)
-    } else {
-        read_csv(path, options)
-    }
+    let is_parquet =
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+    if is_parquet { read_parquet(path, options) } else { read_csv(path, options) }
 }
 
 /// Rounds to the nearest whole item, so that 0.6 of 585 is 351 whichever way the product falls.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use super::ChannelInfo;
 use super::time::TimeFormat;
 use crate::limits::GAP_FACTOR_DEFAULT;
 
@@ -20,24 +21,19 @@ impl Column {
         Self(name.to_owned())
     }
 
-    /// Finds the column: a name as written, else a name in other case, else a number from 1.
+    /// Finds the column: a name as written, else in other case, else without its unit, else a number from 1.
     #[must_use]
     pub fn find(&self, names: &[&str]) -> Option<usize> {
         let wanted = self.0.trim();
         names
             .iter()
             .position(|name| *name == wanted)
+            .or_else(|| names.iter().position(|name| name.eq_ignore_ascii_case(wanted)))
             .or_else(|| {
-                names
-                    .iter()
-                    .position(|name| name.eq_ignore_ascii_case(wanted))
+                names.iter().position(|name| ChannelInfo::new(name, "").wire_name() == wanted)
             })
             .or_else(|| {
-                wanted
-                    .parse::<usize>()
-                    .ok()?
-                    .checked_sub(1)
-                    .filter(|&index| index < names.len())
+                wanted.parse::<usize>().ok()?.checked_sub(1).filter(|&index| index < names.len())
             })
     }
 }
@@ -88,11 +84,7 @@ impl FromStr for ChannelChoice {
         let (column, rest) = text.split_once('=').unwrap_or((text, ""));
         let (name, unit) = rest.split_once(':').unwrap_or((rest, ""));
         let given = |part: &str| (!part.is_empty()).then(|| part.to_owned());
-        Ok(Self {
-            column: Column::new(column),
-            name: given(name),
-            unit: given(unit),
-        })
+        Ok(Self { column: Column::new(column), name: given(name), unit: given(unit) })
     }
 }
 
