@@ -18,18 +18,37 @@ const ENVIRONMENT_PREFIX: &str = "STONECHAT_";
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Server settings")]
 pub(crate) struct SettingsArgs {
-    /// The folder of the database.
-    #[arg(long, value_name = "FOLDER")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    folder: FolderArgs,
     /// Where to serve dashboard and API: ADDRESS:PORT; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
     /// Where devices connect by MQTT: ADDRESS:PORT; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS")]
     mqtt: Option<String>,
+}
+
+/// What the command line says to commands that need the server's data folder only.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Server settings")]
+pub(crate) struct FolderArgs {
+    /// The folder of the database.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// The settings file; without it, stonechat.toml in this folder.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+impl FolderArgs {
+    /// Returns the data folder that the settings name.
+    pub(crate) fn data(self) -> anyhow::Result<PathBuf> {
+        let settings = SettingsArgs {
+            folder: self,
+            ..SettingsArgs::default()
+        };
+        Ok(settings.settings()?.data)
+    }
 }
 
 /// A setting and where it came from.
@@ -43,6 +62,29 @@ pub(crate) struct Origin {
 struct Layer {
     from: String,
     table: Table,
+}
+
+impl Layer {
+    /// Checks each value alone, so that the error can name its key and where it stands.
+    fn check(&self) -> anyhow::Result<()> {
+        for (key, value) in &self.table {
+            let alone = Table::from_iter([(key.clone(), value.clone())]);
+            if let Err(error) = Value::Table(alone).try_into::<Settings>() {
+                let hint = match key.as_str() {
+                    "http" | "mqtt" => "write an address and a port, such as 127.0.0.1:8080",
+                    _ => "`stonechat config template` prints every setting with its default",
+                };
+                let place = match self.from.as_str() {
+                    "flag" => format!("the flag --{key}"),
+                    "environment" => format!("the environment variable {}", variable(key)),
+                    file => format!("the setting `{key}` in `{file}`"),
+                };
+                let reason = error.message().replace("u32", "a whole number");
+                return Err(Hinted::new(format!("{place} is {value}: {reason}"), hint));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl SettingsArgs {
@@ -67,6 +109,9 @@ impl SettingsArgs {
     pub(crate) fn origins(&self, defaults: &Settings) -> anyhow::Result<Vec<Origin>> {
         let defaults = Table::try_from(defaults).context("the defaults are a table")?;
         let layers = self.layers(&defaults)?;
+        for layer in &layers {
+            layer.check()?;
+        }
         let origin = |(key, default): (&String, &Value)| {
             let layer = layers.iter().find(|layer| layer.table.contains_key(key));
             Origin {
@@ -94,10 +139,11 @@ impl SettingsArgs {
             },
         ];
         let project = self
+            .folder
             .config
             .clone()
             .unwrap_or_else(|| PathBuf::from(PROJECT_FILE));
-        let must_exist = self.config.is_some();
+        let must_exist = self.folder.config.is_some();
         let user = user_file().map(|path| (path, false));
         for (path, must_exist) in std::iter::once((project, must_exist)).chain(user) {
             if let Some(table) = read_file(&path, must_exist, defaults)? {
@@ -111,7 +157,11 @@ impl SettingsArgs {
     }
 
     fn flags(&self) -> Table {
-        let data = self.data.as_ref().map(|path| path.display().to_string());
+        let data = self
+            .folder
+            .data
+            .as_ref()
+            .map(|path| path.display().to_string());
         let flags = [
             ("data", data),
             ("http", self.http.clone()),
@@ -152,20 +202,33 @@ fn read_file(path: &Path, must_exist: bool, defaults: &Table) -> anyhow::Result<
     Ok(Some(table))
 }
 
+/// Returns the name of a key's environment variable.
+fn variable(key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase())
+}
+
 /// Reads `STONECHAT_KEY` for each key. Text is taken as it is where the default is text, else as TOML.
 fn environment(defaults: &Table) -> anyhow::Result<Table> {
     let mut table = Table::new();
     for (key, default) in defaults {
-        let name = format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase());
+        let name = variable(key);
         let Ok(text) = std::env::var(&name) else {
             continue;
         };
         let value = match default {
             Value::String(_) => Value::String(text),
             _ => {
-                let line: Table = format!("value = {text}")
-                    .parse()
-                    .with_context(|| format!("the environment variable {name} is `{text}`"))?;
+                let line = format!("value = {text}")
+                    .parse::<Table>()
+                    .map_err(|error| {
+                        Hinted::new(
+                            format!(
+                                "the environment variable {name} is `{text}`: {}",
+                                error.message()
+                            ),
+                            format!("write it as in the settings file, such as {default}"),
+                        )
+                    })?;
                 line["value"].clone()
             }
         };

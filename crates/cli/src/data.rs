@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use stonechat_train::dataset::{
     self, ChannelChoice, Choice, Column, ReadOptions, Recording, read_intervals, read_points,
 };
 
-use crate::output::Output;
+use crate::output::{Hinted, Output, counted};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading recordings")]
@@ -19,7 +19,7 @@ pub(crate) struct ReadArgs {
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     channels: Vec<ChannelChoice>,
     /// Samples a second; without it, from the time column.
-    #[arg(long, value_name = "HZ")]
+    #[arg(long, value_name = "HZ", allow_negative_numbers = true)]
     rate: Option<f64>,
     /// The time column; `none` if there is none.
     #[arg(long, value_name = "COLUMN")]
@@ -36,9 +36,9 @@ pub(crate) struct ReadArgs {
     /// A file of labelled times, one a line, or JSON as for --intervals.
     #[arg(long, value_name = "FILE", conflicts_with = "intervals")]
     points: Option<PathBuf>,
-    /// The character between cells.
-    #[arg(long, value_name = "CHARACTER")]
-    delimiter: Option<char>,
+    /// The character between cells, or `tab`; without it, found out.
+    #[arg(long, value_name = "CHARACTER", value_parser = parse_delimiter)]
+    delimiter: Option<u8>,
     /// The first row holds no names.
     #[arg(long)]
     no_header: bool,
@@ -48,6 +48,14 @@ pub(crate) struct ReadArgs {
     /// Only these rows, from 0: START..END.
     #[arg(long, value_name = "RANGE", value_parser = parse_rows)]
     rows: Option<Range<usize>>,
+}
+
+fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [byte] if byte.is_ascii() => Ok(*byte),
+        b"tab" | b"\\t" => Ok(b'\t'),
+        _ => Err("write one ASCII character, such as ';', or tab".to_owned()),
+    }
 }
 
 fn parse_rows(text: &str) -> Result<Range<usize>, String> {
@@ -69,6 +77,13 @@ fn parse_rows(text: &str) -> Result<Range<usize>, String> {
 pub(crate) struct Source {
     path: PathBuf,
     part: Range<f64>,
+}
+
+impl Source {
+    /// Returns the name of the file without its folder.
+    pub(crate) fn file_name(&self) -> Option<PathBuf> {
+        self.path.file_name().map(PathBuf::from)
+    }
 }
 
 impl std::str::FromStr for Source {
@@ -96,23 +111,20 @@ impl std::str::FromStr for Source {
                 path: PathBuf::from(path),
                 part: start..end,
             }),
-            _ => Err("a part of a file is written FILE@0%..60%".to_owned()),
+            _ => Err("a part of a file is written FILE@0%..60%, from less to more".to_owned()),
         }
     }
 }
 
 impl ReadArgs {
-    fn options(&self) -> anyhow::Result<ReadOptions> {
+    fn options(&self) -> ReadOptions {
         let choice = |name: &Option<String>| match name.as_deref() {
             None => Choice::Detect,
             Some("none") => Choice::Unused,
             Some(name) => Choice::Column(Column::new(name)),
         };
-        let delimiter = self
-            .delimiter
-            .map(|c| u8::try_from(c).context("--delimiter takes an ASCII character"));
-        Ok(ReadOptions {
-            delimiter: delimiter.transpose()?,
+        ReadOptions {
+            delimiter: self.delimiter,
             header: self.no_header.then_some(false),
             time: choice(&self.time),
             rate_hz: self.rate,
@@ -122,12 +134,12 @@ impl ReadArgs {
             rows: self.rows.clone(),
             allow_clock_steps: self.allow_clock_steps,
             ..ReadOptions::default()
-        })
+        }
     }
 
     /// Reads one file, or the named part of it: whole clips where it has clips, else rows.
     pub(crate) fn read(&self, source: &Source, output: &Output) -> anyhow::Result<Recording> {
-        let (mut recording, report) = dataset::read(&source.path, &self.options()?)?;
+        let (mut recording, report) = dataset::read(&source.path, &self.options())?;
         let key = source.path.to_string_lossy();
         if let Some(intervals) = &self.intervals {
             recording.label_intervals(&read_intervals(intervals, &key)?);
@@ -155,11 +167,24 @@ impl ReadArgs {
                 report.skipped_columns.join(", ")
             ));
         }
-        Ok(if report.clip_column.is_some() {
+        let part = if report.clip_column.is_some() {
             recording.slice_clips(source.part.clone())
         } else {
             recording.slice_fraction(source.part.clone())
-        })
+        };
+        if part.rows() == 0 {
+            return Err(Hinted::new(
+                format!(
+                    "`{}` has no rows from {} % to {} % of its {}",
+                    source.path.display(),
+                    source.part.start * 100.0,
+                    source.part.end * 100.0,
+                    counted(recording.rows(), "row")
+                ),
+                "take a larger part of it",
+            ));
+        }
+        Ok(part)
     }
 
     /// Reads several files of the same channels into one recording.

@@ -6,6 +6,7 @@
 )]
 
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -15,11 +16,12 @@ use tracing_subscriber::EnvFilter;
 pub(crate) const SCHEMA: u32 = 1;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// Print results as JSON, one object a line, each with a `schema` number.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print results and errors only.
+    /// Print results, warnings and errors only.
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Log more; twice for still more.
@@ -124,8 +126,14 @@ impl Output {
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let label = self.painted("error:", "31");
         let _ = writeln!(stderr(), "{label} {error}");
+        let mut said = error.to_string();
         for cause in error.chain().skip(1) {
-            let _ = writeln!(stderr(), "  because: {cause}");
+            let cause = cause.to_string();
+            // Some messages name their cause themselves.
+            if !said.contains(&cause) {
+                let _ = writeln!(stderr(), "  because: {}", cause.trim_end());
+            }
+            said = cause;
         }
         if let Some(hinted) = error
             .chain()
@@ -151,6 +159,27 @@ impl Output {
         } else {
             text.to_owned()
         }
+    }
+}
+
+/// Writes a number and what it counts: `1 run`, `2 runs`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
+}
+
+/// Refuses a file to be written whose folder does not exist, before the work is done.
+pub(crate) fn require_folder_of(path: &Path) -> anyhow::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(Hinted::new(
+            format!(
+                "cannot write `{}`: there is no folder `{}`",
+                path.display(),
+                folder.display()
+            ),
+            "make it, or name another file with --output",
+        )),
+        _ => Ok(()),
     }
 }
 

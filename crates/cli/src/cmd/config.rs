@@ -8,6 +8,7 @@ use crate::output::Output;
 
 /// Show the server's settings and where each comes from.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: stonechat config show")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

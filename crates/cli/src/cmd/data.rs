@@ -1,16 +1,18 @@
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Subcommand;
 use serde::Serialize;
-use stonechat_train::dataset::{Recording, write_csv, write_parquet};
+use stonechat_train::dataset::{ChannelInfo, Recording, write_csv, write_parquet};
 use stonechat_train::synth::{self, Fault, FaultPlan, TemperatureOptions};
 
 use crate::Outcome;
 use crate::data::{ReadArgs, Source};
-use crate::output::Output;
+use crate::output::{Output, counted, require_folder_of};
 
 /// Import recordings, or make some up.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: stonechat data import log.csv")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -71,6 +73,9 @@ struct Channel {
 
 impl ImportArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        if let Some(path) = &self.output {
+            require_folder_of(path)?;
+        }
         let recording = self.read.read_all(&self.recordings, output)?;
         if let Some(path) = &self.output {
             write(path, &recording)?;
@@ -94,7 +99,7 @@ fn write(path: &std::path::Path, recording: &Recording) -> anyhow::Result<()> {
 }
 
 fn summarise(recording: &Recording, file: Option<&PathBuf>) -> Imported {
-    let channel = |(index, info): (usize, &stonechat_train::dataset::ChannelInfo)| {
+    let channel = |(index, info): (usize, &ChannelInfo)| {
         let numbers: Vec<f32> = recording
             .channel(index)
             .filter(|number| number.is_finite())
@@ -127,9 +132,8 @@ fn summarise(recording: &Recording, file: Option<&PathBuf>) -> Imported {
 fn text(imported: &Imported) -> String {
     let channels = imported.channels.iter().map(|channel| {
         format!(
-            "\n  {} [{}]  {} .. {} (mean {:.4}), {} missing",
-            channel.name,
-            channel.unit,
+            "\n  {}  {} .. {} (mean {:.4}), {} missing",
+            ChannelInfo::new(&channel.name, &channel.unit).title(),
             channel.minimum,
             channel.maximum,
             channel.mean,
@@ -146,12 +150,12 @@ fn text(imported: &Imported) -> String {
         .map(|file| format!("\nwritten     {file}"))
         .unwrap_or_default();
     format!(
-        "recording   {}\nrows        {} at {:.4} Hz: {:.0} s in {} runs without a gap\nchannels    {}{}{labels}{file}",
+        "recording   {}\nrows        {} at {} Hz: {:.0} s in {} without a gap\nchannels    {}{}{labels}{file}",
         imported.name,
         imported.rows,
-        imported.rate_hz,
+        (imported.rate_hz * 1e4).round() / 1e4,
         imported.seconds,
-        imported.segments,
+        counted(imported.segments, "run"),
         imported.channels.len(),
         channels.collect::<String>()
     )
@@ -170,16 +174,21 @@ struct SynthArgs {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// How many samples.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
     rows: usize,
     /// The same seed gives the same recording.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many faults to put in.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
     faults: usize,
     /// Samples a second.
-    #[arg(long, value_name = "HZ", default_value_t = 10.0)]
+    #[arg(
+        long,
+        value_name = "HZ",
+        default_value_t = 10.0,
+        allow_negative_numbers = true
+    )]
     rate: f64,
 }
 
@@ -202,6 +211,7 @@ struct Made {
 impl SynthArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let Kind::Temperature = self.kind;
+        require_folder_of(&self.output)?;
         let faults = match self.faults {
             0 => FaultPlan::None,
             count => FaultPlan::Random {
@@ -225,7 +235,14 @@ impl SynthArgs {
         if !faults.is_empty() {
             let mut sidecar = self.output.clone().into_os_string();
             sidecar.push(".faults.json");
-            std::fs::write(sidecar, serde_json::to_string_pretty(&faults)?)?;
+            std::fs::write(&sidecar, serde_json::to_string_pretty(&faults)?).with_context(
+                || {
+                    format!(
+                        "cannot write the faults `{}`",
+                        PathBuf::from(&sidecar).display()
+                    )
+                },
+            )?;
         }
         let made = Made {
             file: self.output.display().to_string(),
@@ -242,10 +259,10 @@ impl SynthArgs {
                 )
             });
             format!(
-                "{} ({} rows, {} faults){}",
+                "{} ({}, {}){}",
                 made.file,
-                made.rows,
-                made.faults.len(),
+                counted(made.rows, "row"),
+                counted(made.faults.len(), "fault"),
                 faults.collect::<String>()
             )
         });

@@ -23,8 +23,6 @@ share of anomalous windows missed.")]
 pub(crate) struct Args {
     /// The detector file.
     detector: PathBuf,
-    #[command(flatten)]
-    recordings: LabelledArgs,
     /// What the detector was trained on; the control z-score learns from it.
     #[arg(long, value_name = "RECORDING", required = true)]
     trained_on: Vec<Source>,
@@ -34,6 +32,8 @@ pub(crate) struct Args {
     /// Exit with 1 if the detector raised an anomaly.
     #[arg(long)]
     fail_on_anomaly: bool,
+    #[command(flatten)]
+    recordings: LabelledArgs,
 }
 
 #[derive(Serialize)]

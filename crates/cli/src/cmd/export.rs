@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -8,7 +8,7 @@ use stonechat_train::decompile::{DetectorNetwork, decompile};
 use stonechat_train::export::{c_header, tflite_float, tflite_int8};
 
 use crate::Outcome;
-use crate::output::{Hinted, Output};
+use crate::output::{Hinted, Output, require_folder_of};
 
 /// Write a detector's network for other tools.
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// What to write.
     #[arg(long, value_enum, default_value = "tflite")]
     format: Format,
-    /// The file to write; without it, the detector's name with the format's ending.
+    /// The file to write; without it, beside the detector: NAME.tflite, NAME_model.h or NAME_detector.h.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -36,6 +36,20 @@ enum Format {
     DetectorHeader,
 }
 
+impl Format {
+    /// Returns the file that is written when none is named: no format overwrites another's.
+    fn file_beside(self, detector: &Path) -> PathBuf {
+        let ending = match self {
+            Self::Tflite => ".tflite",
+            Self::CHeader => "_model.h",
+            Self::DetectorHeader => "_detector.h",
+        };
+        let mut name = detector.file_stem().unwrap_or_default().to_owned();
+        name.push(ending);
+        detector.with_file_name(name)
+    }
+}
+
 #[derive(Serialize)]
 struct Written {
     file: String,
@@ -45,13 +59,10 @@ struct Written {
 impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let file = DetectorFile::read(&self.detector)?;
-        let ending = match self.format {
-            Format::Tflite => "tflite",
-            Format::CHeader | Format::DetectorHeader => "h",
-        };
         let path = self
             .output
-            .unwrap_or_else(|| self.detector.with_extension(ending));
+            .unwrap_or_else(|| self.format.file_beside(&self.detector));
+        require_folder_of(&path)?;
         let name = path
             .file_stem()
             .map(|stem| stem.to_string_lossy().into_owned())

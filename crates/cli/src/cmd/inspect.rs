@@ -5,7 +5,7 @@ use stonechat_core::detector::Detector;
 use stonechat_train::compile::DetectorFile;
 
 use crate::Outcome;
-use crate::output::Output;
+use crate::output::{Output, counted};
 
 /// Check a detector file and show what is in it.
 #[derive(Debug, clap::Args)]
@@ -110,15 +110,18 @@ fn text(contents: &Contents<'_>) -> String {
         })
         .collect();
     format!(
-        "name        {}\nchecksum    {}\nsize        {} bytes; {} bytes of RAM\nengine      {}\nwindow      {} samples at {} Hz, a new one every {}\nchannels    {}\nfeatures    {} ({} numbers)\nscore       {}\nthreshold   {} ({} scores above it raise), clears at {} ({} in a row)\nprovenance  {}",
+        "name        {}\nchecksum    {}\nsize        {} bytes; {} bytes of RAM\nengine      {}\nwindow      {} at {} Hz, a new one every {}\nchannels    {}\nfeatures    {} ({} numbers)\nscore       {}\nthreshold   {} ({} scores above it raise an anomaly), clears at {} ({} in a row)\nmade by     {}",
         contents.name,
         contents.checksum,
         contents.file_len,
         contents.memory_len,
         contents.engine,
-        contents.window_len,
+        counted(contents.window_len, "sample"),
         contents.rate_hz,
-        contents.stride,
+        match contents.stride {
+            1 => "sample".to_owned(),
+            stride => counted(stride, "sample"),
+        },
         channels.join("\n            "),
         contents.features.join(", "),
         contents.vector_len,
@@ -127,6 +130,25 @@ fn text(contents: &Contents<'_>) -> String {
         contents.raise,
         contents.clear_level,
         contents.clear_count,
-        contents.provenance,
+        made_by(&contents.provenance),
+    )
+}
+
+/// Says where a detector comes from; `--json` has the whole recipe.
+fn made_by(provenance: &serde_json::Value) -> String {
+    let part = |name: &str| match provenance.get(name) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "unknown".to_owned(),
+    };
+    let seed = provenance
+        .pointer("/recipe/fit/seed")
+        .map_or_else(|| "unknown".to_owned(), ToString::to_string);
+    format!(
+        "stonechat {} from {} ({} rows, CRC {}), seed {seed}",
+        part("stonechat"),
+        part("recording"),
+        part("rows"),
+        part("data_crc32"),
     )
 }

@@ -17,8 +17,10 @@ use crate::Outcome;
 use crate::data::LabelledArgs;
 use crate::output::Output;
 
-/// Draw a detector on a recording: signal against reconstruction, score against threshold over time,
-/// score histograms, and, where both classes are labelled, ROC curve and confusion matrix.
+/// Draw what a detector makes of a recording, as SVG or PNG.
+///
+/// Draws signal against reconstruction, score against threshold over time, score histograms, and,
+/// where both classes are labelled, ROC curve and confusion matrix.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: stonechat plot fan.detector low.csv@80%.. --anomalous coin.csv -o plots --format png"
@@ -26,14 +28,14 @@ use crate::output::Output;
 pub(crate) struct Args {
     /// The detector file.
     detector: PathBuf,
-    #[command(flatten)]
-    recordings: LabelledArgs,
     /// The folder to write into.
     #[arg(short, long, value_name = "FOLDER", default_value = "plots")]
     output: PathBuf,
     /// The pictures' format.
     #[arg(long, value_enum, default_value = "svg")]
     format: Format,
+    #[command(flatten)]
+    recordings: LabelledArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

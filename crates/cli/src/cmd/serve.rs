@@ -7,7 +7,12 @@ use crate::output::Output;
 
 /// Collect, store, show and raise alarms: broker, database and dashboard in one program.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: stonechat serve --data /var/lib/stonechat")]
+#[command(after_help = "Example: stonechat serve --data /var/lib/stonechat
+
+Each setting comes from the first of these that names it: the flag; the environment variable
+STONECHAT_DATA, STONECHAT_HTTP or STONECHAT_MQTT; ./stonechat.toml; ~/.config/stonechat/config.toml;
+the default. `stonechat config show` prints where each comes from, `stonechat config template` the
+defaults.")]
 pub(crate) struct Args {
     #[command(flatten)]
     settings: SettingsArgs,

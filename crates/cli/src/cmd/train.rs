@@ -10,7 +10,7 @@ use stonechat_train::train::{Summary, train};
 
 use crate::Outcome;
 use crate::data::{ReadArgs, Source};
-use crate::output::Output;
+use crate::output::{Output, counted, require_folder_of};
 
 /// Train a detector from recordings of normal behaviour.
 #[derive(Debug, clap::Args)]
@@ -22,9 +22,9 @@ pub(crate) struct Args {
     /// Recordings, CSV or Parquet: FILE or FILE@0%..60%.
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<Source>,
-    /// The detector file to write.
-    #[arg(short, long, value_name = "FILE", default_value = "NAME.detector")]
-    output: PathBuf,
+    /// The detector file to write; without it, named like the first recording, in this folder.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
@@ -39,10 +39,10 @@ pub(crate) struct RecipeArgs {
     #[arg(long)]
     name: Option<String>,
     /// The model.
-    #[arg(long, value_enum, default_value = "dense")]
+    #[arg(long, value_name = "MODEL", value_enum, default_value = "dense")]
     detector: Detector,
     /// The arithmetic of the network on the device.
-    #[arg(long, value_enum, default_value = "int8")]
+    #[arg(long, value_name = "NUMBERS", value_enum, default_value = "int8")]
     precision: Numbers,
     /// Samples in a window.
     #[arg(long, value_name = "SAMPLES", default_value_t = 32)]
@@ -59,20 +59,30 @@ pub(crate) struct RecipeArgs {
         default_value = "samples"
     )]
     features: Vec<String>,
-    /// Widths of the encoder's layers; the decoder mirrors them.
+    /// Widths of the encoder's layers, such as 16,4; the decoder mirrors them.
     #[arg(long, value_name = "WIDTH", value_delimiter = ',', default_values_t = [16, 4])]
     encoder: Vec<usize>,
     /// How residuals become a score.
-    #[arg(long, value_enum, default_value = "rms")]
+    #[arg(long, value_name = "RULE", value_enum, default_value = "rms")]
     score: Score,
     /// Set the threshold at this quantile of the scores of held-out normal data ...
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     quantile: f64,
     /// ... raised by this share of itself.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.25,
+        allow_negative_numbers = true
+    )]
     margin: f64,
     /// Set the threshold where a normal window exceeds it with this probability instead (peaks over threshold).
-    #[arg(long, value_name = "PROBABILITY", conflicts_with_all = ["quantile", "margin"])]
+    #[arg(long, value_name = "PROBABILITY", allow_negative_numbers = true, conflicts_with_all = ["quantile", "margin"])]
     risk: Option<f64>,
     /// An anomaly begins when K of N scores lie above the threshold.
     #[arg(long, value_name = "K/N", default_value = "2/3", value_parser = parse_raise)]
@@ -81,25 +91,45 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     clear_count: u8,
     /// The clear level as a share of the threshold.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.8,
+        allow_negative_numbers = true
+    )]
     clear_share: f32,
     /// The share of the recording, from its end, that sets the threshold.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.2,
+        allow_negative_numbers = true
+    )]
     calibration: f32,
     /// The weight of a new window in a z-score that adapts; 0 does not adapt.
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    #[arg(
+        long,
+        value_name = "WEIGHT",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     alpha: f32,
-    /// Most passes over the data.
-    #[arg(long, default_value_t = 200)]
+    /// Most passes over the data (epochs).
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
     epochs: usize,
     /// Rows of a minibatch.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, value_name = "ROWS", default_value_t = 64)]
     batch: usize,
     /// Adam's step size.
-    #[arg(long, default_value_t = 0.002)]
+    #[arg(
+        long,
+        value_name = "STEP",
+        default_value_t = 0.002,
+        allow_negative_numbers = true
+    )]
     learning_rate: f32,
     /// Stop after this many epochs without improvement.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "EPOCHS", default_value_t = 20)]
     patience: usize,
     /// Decides the initial weights and the order of the data.
     #[arg(long, default_value_t = 1)]
@@ -206,15 +236,13 @@ struct Report<'a> {
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
+        let first = self.recordings.first();
+        let path = self
+            .output
+            .or_else(|| Some(first?.file_name()?.with_extension("detector")))
+            .unwrap_or_else(|| PathBuf::from("trained.detector"));
+        require_folder_of(&path)?;
         let recording = self.read.read_all(&self.recordings, output)?;
-        let path = if self.output.as_os_str() == "NAME.detector" {
-            PathBuf::from(&recording.name)
-                .with_extension("detector")
-                .file_name()
-                .map_or_else(|| PathBuf::from("trained.detector"), PathBuf::from)
-        } else {
-            self.output
-        };
         let stem = path
             .file_stem()
             .map(|stem| stem.to_string_lossy().into_owned())
@@ -235,13 +263,13 @@ impl Args {
         let summary = &trained.summary;
         for channel in &summary.constant_channels {
             output.warn(format!(
-                "the channel `{channel}` never changes in this recording"
+                "the channel `{channel}` never changes in this recording; leave it out with --channels unless that is normal"
             ));
         }
         if summary.sensor_faults > 0 {
             output.warn(format!(
-                "{} samples were sensor faults and left out",
-                summary.sensor_faults
+                "left out as sensor faults: {}",
+                counted(summary.sensor_faults, "sample")
             ));
         }
         let report = Report {
@@ -257,8 +285,8 @@ impl Args {
 fn text(report: &Report<'_>) -> String {
     let summary = report.summary;
     let epochs = match summary.best_epoch {
-        Some(best) => format!("{} epochs, best {best}", summary.history.len()),
-        None => "no epochs".to_owned(),
+        Some(best) => format!("{}, best {best}", counted(summary.history.len(), "epoch")),
+        None => "in one pass".to_owned(),
     };
     format!(
         "detector    {}\nfile        {} ({} bytes; {} bytes of RAM)\nwindows     {} to fit, {} to set the threshold\nfit         {epochs}\nthreshold   {:.4} (greatest normal score {:.4})",
