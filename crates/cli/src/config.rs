@@ -43,10 +43,7 @@ pub(crate) struct FolderArgs {
 impl FolderArgs {
     /// Returns the data folder that the settings name.
     pub(crate) fn data(self) -> anyhow::Result<PathBuf> {
-        let settings = SettingsArgs {
-            folder: self,
-            ..SettingsArgs::default()
-        };
+        let settings = SettingsArgs { folder: self, ..SettingsArgs::default() };
         Ok(settings.settings()?.data)
     }
 }
@@ -95,14 +92,9 @@ impl SettingsArgs {
 
     /// Puts the layers together over other defaults.
     pub(crate) fn settings_over(&self, defaults: &Settings) -> anyhow::Result<Settings> {
-        let merged: Table = self
-            .origins(defaults)?
-            .into_iter()
-            .map(|origin| (origin.key, origin.value))
-            .collect();
-        Value::Table(merged)
-            .try_into()
-            .context("the settings do not fit together")
+        let merged: Table =
+            self.origins(defaults)?.into_iter().map(|origin| (origin.key, origin.value)).collect();
+        Value::Table(merged).try_into().context("the settings do not fit together")
     }
 
     /// Returns every setting with its value and origin.
@@ -116,10 +108,7 @@ impl SettingsArgs {
             let layer = layers.iter().find(|layer| layer.table.contains_key(key));
             Origin {
                 key: key.clone(),
-                value: layer
-                    .and_then(|layer| layer.table.get(key))
-                    .unwrap_or(default)
-                    .clone(),
+                value: layer.and_then(|layer| layer.table.get(key)).unwrap_or(default).clone(),
                 from: layer.map_or_else(|| "default".to_owned(), |layer| layer.from.clone()),
             }
         };
@@ -129,44 +118,23 @@ impl SettingsArgs {
     /// The layers, strongest first.
     fn layers(&self, defaults: &Table) -> anyhow::Result<Vec<Layer>> {
         let mut layers = vec![
-            Layer {
-                from: "flag".to_owned(),
-                table: self.flags(),
-            },
-            Layer {
-                from: "environment".to_owned(),
-                table: environment(defaults)?,
-            },
+            Layer { from: "flag".to_owned(), table: self.flags() },
+            Layer { from: "environment".to_owned(), table: environment(defaults)? },
         ];
-        let project = self
-            .folder
-            .config
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(PROJECT_FILE));
+        let project = self.folder.config.clone().unwrap_or_else(|| PathBuf::from(PROJECT_FILE));
         let must_exist = self.folder.config.is_some();
         let user = user_file().map(|path| (path, false));
         for (path, must_exist) in std::iter::once((project, must_exist)).chain(user) {
             if let Some(table) = read_file(&path, must_exist, defaults)? {
-                layers.push(Layer {
-                    from: path.display().to_string(),
-                    table,
-                });
+                layers.push(Layer { from: path.display().to_string(), table });
             }
         }
         Ok(layers)
     }
 
     fn flags(&self) -> Table {
-        let data = self
-            .folder
-            .data
-            .as_ref()
-            .map(|path| path.display().to_string());
-        let flags = [
-            ("data", data),
-            ("http", self.http.clone()),
-            ("mqtt", self.mqtt.clone()),
-        ];
+        let data = self.folder.data.as_ref().map(|path| path.display().to_string());
+        let flags = [("data", data), ("http", self.http.clone()), ("mqtt", self.mqtt.clone())];
         let given =
             |(key, value): (&str, Option<String>)| Some((key.to_owned(), Value::String(value?)));
         flags.into_iter().filter_map(given).collect()
@@ -218,17 +186,12 @@ fn environment(defaults: &Table) -> anyhow::Result<Table> {
         let value = match default {
             Value::String(_) => Value::String(text),
             _ => {
-                let line = format!("value = {text}")
-                    .parse::<Table>()
-                    .map_err(|error| {
-                        Hinted::new(
-                            format!(
-                                "the environment variable {name} is `{text}`: {}",
-                                error.message()
-                            ),
-                            format!("write it as in the settings file, such as {default}"),
-                        )
-                    })?;
+                let line = format!("value = {text}").parse::<Table>().map_err(|error| {
+                    Hinted::new(
+                        format!("the environment variable {name} is `{text}`: {}", error.message()),
+                        format!("write it as in the settings file, such as {default}"),
+                    )
+                })?;
                 line["value"].clone()
             }
         };

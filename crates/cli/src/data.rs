@@ -60,11 +60,7 @@ fn parse_delimiter(text: &str) -> Result<u8, String> {
 
 fn parse_rows(text: &str) -> Result<Range<usize>, String> {
     let parse = |part: &str, default| {
-        if part.is_empty() {
-            Some(default)
-        } else {
-            part.parse().ok()
-        }
+        if part.is_empty() { Some(default) } else { part.parse().ok() }
     };
     text.split_once("..")
         .and_then(|(start, end)| Some(parse(start, 0)?..parse(end, usize::MAX)?))
@@ -90,13 +86,8 @@ impl std::str::FromStr for Source {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let whole = || Self {
-            path: PathBuf::from(text),
-            part: 0.0..1.0,
-        };
-        let Some((path, part)) = text
-            .rsplit_once('@')
-            .filter(|(_, part)| part.contains(".."))
+        let whole = || Self { path: PathBuf::from(text), part: 0.0..1.0 };
+        let Some((path, part)) = text.rsplit_once('@').filter(|(_, part)| part.contains(".."))
         else {
             return Ok(whole());
         };
@@ -107,10 +98,9 @@ impl std::str::FromStr for Source {
         };
         let (start, end) = part.split_once("..").unwrap_or(("", ""));
         match (percent(start, 0.0), percent(end, 1.0)) {
-            (Some(start), Some(end)) if 0.0 <= start && start < end && end <= 1.0 => Ok(Self {
-                path: PathBuf::from(path),
-                part: start..end,
-            }),
+            (Some(start), Some(end)) if 0.0 <= start && start < end && end <= 1.0 => {
+                Ok(Self { path: PathBuf::from(path), part: start..end })
+            }
             _ => Err("a part of a file is written FILE@0%..60%, from less to more".to_owned()),
         }
     }
@@ -147,10 +137,7 @@ impl ReadArgs {
         if let Some(points) = &self.points {
             let far = recording.label_points(&read_points(points, &key)?);
             if far > 0 {
-                output.warn(format!(
-                    "{far} labelled points lie outside of `{}`",
-                    recording.name
-                ));
+                output.warn(format!("{far} labelled points lie outside of `{}`", recording.name));
             }
         }
         let missing: usize = report.missing_cells.iter().sum();

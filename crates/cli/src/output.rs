@@ -1,9 +1,5 @@
 //! What people and programs see: data on stdout, everything else on stderr.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one file that prints"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one file that prints")]
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::Path;
@@ -71,21 +67,11 @@ impl Output {
         };
         let filter =
             EnvFilter::try_from_env("STONECHAT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        let logs = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(stderr)
-            .with_ansi(color);
+        let logs =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(color);
         // A second subscriber cannot be set; there is none, since this runs once.
-        let _ = if args.json {
-            logs.json().try_init()
-        } else {
-            logs.with_target(false).try_init()
-        };
-        Self {
-            json: args.json,
-            quiet: args.quiet,
-            color,
-        }
+        let _ = if args.json { logs.json().try_init() } else { logs.with_target(false).try_init() };
+        Self { json: args.json, quiet: args.quiet, color }
     }
 
     /// Tells whether results are JSON.
@@ -96,11 +82,8 @@ impl Output {
     /// Prints a result: as JSON when that was asked for, else as text.
     pub(crate) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
         let text = if self.json {
-            serde_json::to_string(&WithSchema {
-                schema: SCHEMA,
-                value,
-            })
-            .expect("results are made of maps with text keys")
+            serde_json::to_string(&WithSchema { schema: SCHEMA, value })
+                .expect("results are made of maps with text keys")
         } else {
             text()
         };
@@ -135,10 +118,7 @@ impl Output {
             }
             said = cause;
         }
-        if let Some(hinted) = error
-            .chain()
-            .find_map(|cause| cause.downcast_ref::<Hinted>())
-        {
+        if let Some(hinted) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
             let _ = writeln!(stderr(), "{} {}", self.painted("hint:", "36"), hinted.hint);
         }
     }
@@ -154,11 +134,7 @@ impl Output {
     }
 
     fn painted(&self, text: &str, code: &str) -> String {
-        if self.color {
-            format!("\x1b[1;{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.color { format!("\x1b[1;{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
@@ -172,11 +148,7 @@ pub(crate) fn counted(count: usize, what: &str) -> String {
 pub(crate) fn require_folder_of(path: &Path) -> anyhow::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(Hinted::new(
-            format!(
-                "cannot write `{}`: there is no folder `{}`",
-                path.display(),
-                folder.display()
-            ),
+            format!("cannot write `{}`: there is no folder `{}`", path.display(), folder.display()),
             "make it, or name another file with --output",
         )),
         _ => Ok(()),
@@ -192,11 +164,9 @@ pub(crate) struct Hinted {
 
 impl Hinted {
     /// Makes an error: what is wrong and where, and what to do.
+    #[allow(clippy::new_ret_no_self, reason = "it is made only to be raised")]
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self {
-            message: message.into(),
-            hint: hint.into(),
-        })
+        anyhow::Error::new(Self { message: message.into(), hint: hint.into() })
     }
 }
 

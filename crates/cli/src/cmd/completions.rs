@@ -17,12 +17,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, _: &Output) -> anyhow::Result<Outcome> {
         let mut script = Vec::new();
-        clap_complete::generate(
-            self.shell,
-            &mut crate::Cli::command(),
-            "stonechat",
-            &mut script,
-        );
+        clap_complete::generate(self.shell, &mut crate::Cli::command(), "stonechat", &mut script);
         std::io::stdout().write_all(&script)?;
         Ok(Outcome::Done)
     }

@@ -33,9 +33,7 @@ impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         match self.command {
             Command::Show(settings) => {
-                let shown = Shown {
-                    settings: settings.origins(&Settings::default())?,
-                };
+                let shown = Shown { settings: settings.origins(&Settings::default())? };
                 output.result(&shown, || {
                     let line = |origin: &Origin| {
                         format!(

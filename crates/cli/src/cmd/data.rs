@@ -87,23 +87,19 @@ impl ImportArgs {
 }
 
 fn write(path: &std::path::Path, recording: &Recording) -> anyhow::Result<()> {
-    let is_parquet = path
-        .extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
+    let is_parquet = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
     if is_parquet {
-        write_parquet(path, recording)?
+        write_parquet(path, recording)?;
     } else {
-        write_csv(path, recording)?
+        write_csv(path, recording)?;
     }
     Ok(())
 }
 
 fn summarise(recording: &Recording, file: Option<&PathBuf>) -> Imported {
     let channel = |(index, info): (usize, &ChannelInfo)| {
-        let numbers: Vec<f32> = recording
-            .channel(index)
-            .filter(|number| number.is_finite())
-            .collect();
+        let numbers: Vec<f32> =
+            recording.channel(index).filter(|number| number.is_finite()).collect();
         Channel {
             name: info.name.clone(),
             unit: info.unit.clone(),
@@ -144,11 +140,8 @@ fn text(imported: &Imported) -> String {
         .anomalous_rows
         .map(|rows| format!("\nlabels      {rows} rows anomalous"))
         .unwrap_or_default();
-    let file = imported
-        .file
-        .as_ref()
-        .map(|file| format!("\nwritten     {file}"))
-        .unwrap_or_default();
+    let file =
+        imported.file.as_ref().map(|file| format!("\nwritten     {file}")).unwrap_or_default();
     format!(
         "recording   {}\nrows        {} at {} Hz: {:.0} s in {} without a gap\nchannels    {}{}{labels}{file}",
         imported.name,
@@ -183,12 +176,7 @@ struct SynthArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     faults: usize,
     /// Samples a second.
-    #[arg(
-        long,
-        value_name = "HZ",
-        default_value_t = 10.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "HZ", default_value_t = 10.0, allow_negative_numbers = true)]
     rate: f64,
 }
 
@@ -214,15 +202,9 @@ impl SynthArgs {
         require_folder_of(&self.output)?;
         let faults = match self.faults {
             0 => FaultPlan::None,
-            count => FaultPlan::Random {
-                count,
-                first_row: NORMAL_ROWS_FIRST,
-            },
+            count => FaultPlan::Random { count, first_row: NORMAL_ROWS_FIRST },
         };
-        let sensor = TemperatureOptions {
-            rate_hz: self.rate,
-            ..TemperatureOptions::default()
-        };
+        let sensor = TemperatureOptions { rate_hz: self.rate, ..TemperatureOptions::default() };
         let options = synth::Options {
             seed: self.seed,
             rows: self.rows,
@@ -236,19 +218,10 @@ impl SynthArgs {
             let mut sidecar = self.output.clone().into_os_string();
             sidecar.push(".faults.json");
             std::fs::write(&sidecar, serde_json::to_string_pretty(&faults)?).with_context(
-                || {
-                    format!(
-                        "cannot write the faults `{}`",
-                        PathBuf::from(&sidecar).display()
-                    )
-                },
+                || format!("cannot write the faults `{}`", PathBuf::from(&sidecar).display()),
             )?;
         }
-        let made = Made {
-            file: self.output.display().to_string(),
-            rows: recording.rows(),
-            faults,
-        };
+        let made = Made { file: self.output.display().to_string(), rows: recording.rows(), faults };
         output.result(&made, || {
             let faults = made.faults.iter().map(|fault| {
                 format!(

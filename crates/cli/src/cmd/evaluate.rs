@@ -56,34 +56,19 @@ impl Args {
         let last_rows = replay.last_rows();
         let subject = Subject {
             recording: &recording,
-            windows: Windows {
-                last_rows: &last_rows,
-                len: detector.window_len(),
-            },
+            windows: Windows { last_rows: &last_rows, len: detector.window_len() },
             labels: &labels,
             volume_window: None,
         };
         let report = Report::new(detector.name(), &scored, &subject, &normal)
             .with_context(|| format!("cannot evaluate `{}`", detector.name()))?;
-        let evaluation = Evaluation {
-            detector: detector.name(),
-            sensor_faults: replay.faults,
-            report: &report,
-        };
+        let evaluation =
+            Evaluation { detector: detector.name(), sensor_faults: replay.faults, report: &report };
         output.result(&evaluation, || report.table());
         if let Some(folder) = &self.plots {
-            plot::write(
-                folder,
-                plot::Format::Svg,
-                &plot::draw(&detector, &recording)?,
-                output,
-            )?;
+            plot::write(folder, plot::Format::Svg, &plot::draw(&detector, &recording)?, output)?;
         }
         let raised = scored.verdicts.contains(&true);
-        Ok(if raised && self.fail_on_anomaly {
-            Outcome::No
-        } else {
-            Outcome::Done
-        })
+        Ok(if raised && self.fail_on_anomaly { Outcome::No } else { Outcome::Done })
     }
 }

@@ -59,14 +59,10 @@ struct Written {
 impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let file = DetectorFile::read(&self.detector)?;
-        let path = self
-            .output
-            .unwrap_or_else(|| self.format.file_beside(&self.detector));
+        let path = self.output.unwrap_or_else(|| self.format.file_beside(&self.detector));
         require_folder_of(&path)?;
-        let name = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name =
+            path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let bytes = match self.format {
             Format::Tflite => tflite(&file)?,
             Format::CHeader => c_header(&name, &tflite(&file)?)?.into_bytes(),
@@ -74,13 +70,8 @@ impl Args {
         };
         std::fs::write(&path, &bytes)
             .with_context(|| format!("cannot write `{}`", path.display()))?;
-        let written = Written {
-            file: path.display().to_string(),
-            bytes: bytes.len(),
-        };
-        output.result(&written, || {
-            format!("{} ({} bytes)", written.file, written.bytes)
-        });
+        let written = Written { file: path.display().to_string(), bytes: bytes.len() };
+        output.result(&written, || format!("{} ({} bytes)", written.file, written.bytes));
         Ok(Outcome::Done)
     }
 }

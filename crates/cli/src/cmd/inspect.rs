@@ -58,16 +58,9 @@ fn contents<'a>(detector: &Detector<'a>) -> Contents<'a> {
     let rule = detector.decision_rule();
     let names: Vec<&str> = detector.channels().map(|channel| channel.name).collect();
     let feature = |feature: stonechat_core::features::Feature| {
-        let parameter = if feature.parameter > 0 {
-            format!(":{}", feature.parameter)
-        } else {
-            String::new()
-        };
-        format!(
-            "{}/{}{parameter}",
-            names[usize::from(feature.channel)],
-            feature.kind.name()
-        )
+        let parameter =
+            if feature.parameter > 0 { format!(":{}", feature.parameter) } else { String::new() };
+        format!("{}/{}{parameter}", names[usize::from(feature.channel)], feature.kind.name())
     };
     Contents {
         name: detector.name(),

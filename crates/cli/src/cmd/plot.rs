@@ -61,9 +61,7 @@ impl Args {
         let recording = self.recordings.recording(output)?;
         let pictures = draw(&file.detector(), &recording)?;
         for path in write_files(&self.output, self.format, &pictures)? {
-            let written = Written {
-                file: path.display().to_string(),
-            };
+            let written = Written { file: path.display().to_string() };
             output.result(&written, || written.file.clone());
         }
         Ok(Outcome::Done)
@@ -79,13 +77,9 @@ pub(crate) fn draw(detector: &Detector<'_>, recording: &Recording) -> anyhow::Re
             for position in 0..trace.count {
                 let age = (trace.count - 1 - position) * trace.step;
                 let index = trace.first + position;
-                drawn
-                    .time_us
-                    .push(recording.time_us[window.row.saturating_sub(age)]);
+                drawn.time_us.push(recording.time_us[window.row.saturating_sub(age)]);
                 drawn.signal.push(pipeline.features()[index]);
-                drawn
-                    .reconstruction
-                    .push(pipeline.reconstruction(index).unwrap_or(f32::NAN));
+                drawn.reconstruction.push(pipeline.reconstruction(index).unwrap_or(f32::NAN));
             }
         }
     })?;
@@ -95,47 +89,22 @@ pub(crate) fn draw(detector: &Detector<'_>, recording: &Recording) -> anyhow::Re
     for (trace, drawn) in traces.iter().zip(drawn) {
         let channel = ChannelInfo::new(trace.name, trace.unit);
         let file = format!("signal-{}", trace.name.replace('/', "-"));
-        pictures.push(Named {
-            name: file,
-            picture: drawn.picture(name, &channel, &spans)?,
-        });
+        pictures.push(Named { name: file, picture: drawn.picture(name, &channel, &spans)? });
     }
     let threshold = f64::from(detector.decision_rule().threshold);
     let scored = replay.scored(detector.decision_rule().threshold);
     let labels = window_labels(recording, &replay, detector.window_len());
-    let time_us: Vec<i64> = replay
-        .windows
-        .iter()
-        .map(|window| recording.time_us[window.row])
-        .collect();
+    let time_us: Vec<i64> =
+        replay.windows.iter().map(|window| recording.time_us[window.row]).collect();
     let mut add = |file: &str, picture| {
-        pictures.push(Named {
-            name: file.to_owned(),
-            picture,
-        })
+        pictures.push(Named { name: file.to_owned(), picture });
     };
     let title = |what: &str| format!("{name}: {what} on {}", recording.name);
-    add(
-        "score",
-        scores_over_time(&title("score"), &time_us, &scored.scores, threshold, &spans)?,
-    );
-    add(
-        "histogram",
-        score_histogram(&title("scores"), &scored.scores, &labels, threshold)?,
-    );
+    add("score", scores_over_time(&title("score"), &time_us, &scored.scores, threshold, &spans)?);
+    add("histogram", score_histogram(&title("scores"), &scored.scores, &labels, threshold)?);
     if let Some(area) = roc_auc(&scored.scores, &labels) {
         let points = roc_curve(&scored.scores, &labels);
-        add(
-            "roc",
-            roc(
-                &title("ROC"),
-                &[RocLine {
-                    name,
-                    points: &points,
-                    area,
-                }],
-            )?,
-        );
+        add("roc", roc(&title("ROC"), &[RocLine { name, points: &points, area }])?);
         let confusion = Confusion::of_verdicts(&scored.verdicts, &labels);
         add("confusion", confusion_matrix(&title("windows"), &confusion));
     }

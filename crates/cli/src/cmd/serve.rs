@@ -53,9 +53,7 @@ impl Args {
 
 /// Makes the runtime of commands that serve or connect.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 /// Waits for Ctrl-C or SIGTERM.

@@ -52,12 +52,7 @@ pub(crate) struct RecipeArgs {
     stride: Option<usize>,
     /// Features of each channel: samples[:BLOCK], centred_samples[:BLOCK], mean, variance,
     /// standard_deviation, rms, minimum, maximum, peak_to_peak, slope, rolling_mean:SAMPLES.
-    #[arg(
-        long,
-        value_name = "FEATURE",
-        value_delimiter = ',',
-        default_value = "samples"
-    )]
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',', default_value = "samples")]
     features: Vec<String>,
     /// Widths of the encoder's layers, such as 16,4; the decoder mirrors them.
     #[arg(long, value_name = "WIDTH", value_delimiter = ',', default_values_t = [16, 4])]
@@ -66,20 +61,10 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "RULE", value_enum, default_value = "rms")]
     score: Score,
     /// Set the threshold at this quantile of the scores of held-out normal data ...
-    #[arg(
-        long,
-        value_name = "SHARE",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, allow_negative_numbers = true)]
     quantile: f64,
     /// ... raised by this share of itself.
-    #[arg(
-        long,
-        value_name = "SHARE",
-        default_value_t = 0.25,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25, allow_negative_numbers = true)]
     margin: f64,
     /// Set the threshold where a normal window exceeds it with this probability instead (peaks over threshold).
     #[arg(long, value_name = "PROBABILITY", allow_negative_numbers = true, conflicts_with_all = ["quantile", "margin"])]
@@ -91,28 +76,13 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     clear_count: u8,
     /// The clear level as a share of the threshold.
-    #[arg(
-        long,
-        value_name = "SHARE",
-        default_value_t = 0.8,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, allow_negative_numbers = true)]
     clear_share: f32,
     /// The share of the recording, from its end, that sets the threshold.
-    #[arg(
-        long,
-        value_name = "SHARE",
-        default_value_t = 0.2,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, allow_negative_numbers = true)]
     calibration: f32,
     /// The weight of a new window in a z-score that adapts; 0 does not adapt.
-    #[arg(
-        long,
-        value_name = "WEIGHT",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, allow_negative_numbers = true)]
     alpha: f32,
     /// Most passes over the data (epochs).
     #[arg(long, value_name = "COUNT", default_value_t = 200)]
@@ -121,12 +91,7 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "ROWS", default_value_t = 64)]
     batch: usize,
     /// Adam's step size.
-    #[arg(
-        long,
-        value_name = "STEP",
-        default_value_t = 0.002,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "STEP", default_value_t = 0.002, allow_negative_numbers = true)]
     learning_rate: f32,
     /// Stop after this many epochs without improvement.
     #[arg(long, value_name = "EPOCHS", default_value_t = 20)]
@@ -164,9 +129,7 @@ const TAIL_QUANTILE: f64 = 0.95;
 const WINDOW_OF_STRIDE_1_MAX: usize = 64;
 
 fn parse_raise(text: &str) -> Result<(u8, u8), String> {
-    let pair = text
-        .split_once('/')
-        .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let pair = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
     pair.ok_or_else(|| "write K/N, such as 2/3".to_owned())
 }
 
@@ -183,13 +146,11 @@ impl RecipeArgs {
                 Numbers::Float32 => Precision::Float32,
             },
             window_len: self.window,
-            stride: self
-                .stride
-                .unwrap_or(if self.window <= WINDOW_OF_STRIDE_1_MAX {
-                    1
-                } else {
-                    self.window
-                }),
+            stride: self.stride.unwrap_or(if self.window <= WINDOW_OF_STRIDE_1_MAX {
+                1
+            } else {
+                self.window
+            }),
             features: self.features.clone(),
             encoder: self.encoder.clone(),
             score: match self.score {
@@ -200,14 +161,8 @@ impl RecipeArgs {
             },
             weigh_residuals: true,
             threshold: match self.risk {
-                Some(risk) => ThresholdRule::PeaksOverThreshold {
-                    risk,
-                    initial: TAIL_QUANTILE,
-                },
-                None => ThresholdRule::Quantile {
-                    quantile: self.quantile,
-                    margin: self.margin,
-                },
+                Some(risk) => ThresholdRule::PeaksOverThreshold { risk, initial: TAIL_QUANTILE },
+                None => ThresholdRule::Quantile { quantile: self.quantile, margin: self.margin },
             },
             raise_count: self.raise.0,
             raise_of: self.raise.1,
@@ -243,10 +198,8 @@ impl Args {
             .unwrap_or_else(|| PathBuf::from("trained.detector"));
         require_folder_of(&path)?;
         let recording = self.read.read_all(&self.recordings, output)?;
-        let stem = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let stem =
+            path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let recipe = self.recipe.recipe(&stem);
         let bar = output.progress(recipe.fit.epochs as u64);
         let trained = train(&recording, &recipe, |progress| {
@@ -272,11 +225,8 @@ impl Args {
                 counted(summary.sensor_faults, "sample")
             ));
         }
-        let report = Report {
-            detector: recipe.name.clone(),
-            file: path.display().to_string(),
-            summary,
-        };
+        let report =
+            Report { detector: recipe.name.clone(), file: path.display().to_string(), summary };
         output.result(&report, || text(&report));
         Ok(Outcome::Done)
     }
