@@ -1,6 +1,7 @@
 //! The shell that drives `stonechat_core::device` on Linux: time, randomness and an MQTT connection.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -75,83 +76,92 @@ pub(crate) struct Run {
     pub(crate) drained: bool,
 }
 
-/// Runs a device until its source ends or `stop` turns true, then waits for its last
-/// acknowledgements. `acknowledged` sees each message's sequence once the server has stored it.
-pub(crate) async fn run_device(
-    link: &Link,
-    detector: &DetectorFile,
-    session: u32,
-    mut source: impl SampleSource,
-    pace: Pace,
-    reporting: Reporting,
-    mut stop: watch::Receiver<bool>,
-    mut acknowledged: impl FnMut(u32) + Send,
-) -> anyhow::Result<Run> {
-    let detector = detector.detector();
-    let mut memory = vec![0; detector.memory_words()];
-    let mut outbox = vec![0; OUTBOX_SLOT_LEN * OUTBOX_SLOTS_MAX];
-    let settings = Settings {
-        id: &link.id,
-        session,
-        flush_interval_us: micros(reporting.flush_interval),
-        report_interval_us: micros(reporting.report_interval),
-    };
-    let mut device = Device::new(settings, &detector, &mut memory, &mut outbox)
-        .with_context(|| format!("the device `{}` cannot start", link.id))?;
-    let mut run = Run::default();
-    let mut connection = Connection::new(link);
-    let mut clock = Clock::new(pace);
-    let mut ended_at = None;
-    loop {
-        if ended_at.is_none()
-            && (*stop.borrow() || !feed(&mut device, &mut source, &mut clock, &mut run))
-        {
-            device.flush(now_us());
-            ended_at = Some(Instant::now());
-        }
-        if let Some(ended_at) = ended_at {
-            run.drained = device.is_drained();
-            if run.drained || ended_at.elapsed() > DRAIN_TIME_MAX {
-                break;
+/// A device to be run: who it is, what it runs, and how.
+pub(crate) struct Post {
+    pub(crate) link: Link,
+    pub(crate) detector: Arc<DetectorFile>,
+    /// Tells this run's messages from those of other runs.
+    pub(crate) session: u32,
+    pub(crate) pace: Pace,
+    pub(crate) reporting: Reporting,
+}
+
+impl Post {
+    /// Runs the device until its source ends or `stop` turns true, then waits for its last
+    /// acknowledgements. `acknowledged` sees each message's sequence once the server has stored it.
+    pub(crate) async fn run(
+        &self,
+        mut source: impl SampleSource,
+        mut stop: watch::Receiver<bool>,
+        mut acknowledged: impl FnMut(u32) + Send,
+    ) -> anyhow::Result<Run> {
+        let detector = self.detector.detector();
+        let mut memory = vec![0; detector.memory_words()];
+        let mut outbox = vec![0; OUTBOX_SLOT_LEN * OUTBOX_SLOTS_MAX];
+        let settings = Settings {
+            id: &self.link.id,
+            session: self.session,
+            flush_interval_us: micros(self.reporting.flush_interval),
+            report_interval_us: micros(self.reporting.report_interval),
+        };
+        let mut device = Device::new(settings, &detector, &mut memory, &mut outbox)
+            .with_context(|| format!("the device `{}` cannot start", self.link.id))?;
+        let mut run = Run::default();
+        let mut connection = Connection::new(&self.link);
+        let mut clock = Clock::new(self.pace);
+        let mut ended_at = None;
+        loop {
+            if ended_at.is_none()
+                && (*stop.borrow() || !feed(&mut device, &mut source, &mut clock, &mut run))
+            {
+                device.flush(now_us());
+                ended_at = Some(Instant::now());
             }
-        } else {
-            device.tick(now_us());
-        }
-        connection.send(&mut device);
-        let wake = clock.next_wake(ended_at.is_some() || !device.has_room());
-        tokio::select! {
-            event = connection.events.recv() => {
-                // The task says why before it ends.
-                match event.unwrap_or(Err(ConnectionError::RequestsDone)) {
-                    Ok(event) => {
-                        if let Some(sequence) = connection.take(&event) {
-                            device.acknowledge(sequence);
-                            run.messages_acknowledged += 1;
-                            acknowledged(sequence);
-                        }
-                    }
-                    Err(ConnectionError::ConnectionRefused(code)) if is_final(code) => {
-                        return Err(refused(link, code));
-                    }
-                    Err(error) => {
-                        tracing::debug!(device = link.id, %error, "the connection is lost");
-                        device.disconnected();
-                        connection.reconnect(link);
-                    }
+            if let Some(ended_at) = ended_at {
+                run.drained = device.is_drained();
+                if run.drained || ended_at.elapsed() > DRAIN_TIME_MAX {
+                    break;
                 }
+            } else {
+                device.tick(now_us());
             }
-            () = sleep_until(wake.into()) => {}
-            _ = stop.changed(), if ended_at.is_none() => {}
+            connection.send(&mut device);
+            let wake = clock.next_wake(ended_at.is_some() || !device.has_room());
+            tokio::select! {
+                // The connection's task says why before it ends.
+                event = connection.events.recv() => match event.unwrap_or(Err(ConnectionError::RequestsDone)) {
+                    Ok(event) => if let Some(sequence) = connection.take(&event) {
+                        device.acknowledge(sequence);
+                        run.messages_acknowledged += 1;
+                        acknowledged(sequence);
+                    },
+                    Err(error) => {
+                        self.lost(&error)?;
+                        device.disconnected();
+                        connection.reconnect(&self.link);
+                    }
+                },
+                () = sleep_until(wake.into()) => {}
+                _ = stop.changed(), if ended_at.is_none() => {}
+            }
+        }
+        run.counters = device.counters();
+        connection.close().await;
+        Ok(run)
+    }
+
+    /// Takes note of a lost connection; one that the server refuses is not tried again.
+    fn lost(&self, error: &ConnectionError) -> anyhow::Result<()> {
+        match error {
+            ConnectionError::ConnectionRefused(code) if is_final(*code) => {
+                Err(refused(&self.link, *code))
+            }
+            error => {
+                tracing::debug!(device = self.link.id, %error, "the connection is lost");
+                Ok(())
+            }
         }
     }
-    run.counters = device.counters();
-    let _ = connection.client.try_disconnect();
-    // The server closes the connection in answer.
-    let _ = tokio::time::timeout(TICK, async {
-        while connection.events.recv().await.is_some() {}
-    })
-    .await;
-    Ok(run)
 }
 
 /// Takes in the samples that are due; false once the source has ended.
@@ -274,6 +284,13 @@ impl Connection {
             // The client's queue is as long as the outbox, so it takes every message.
             debug_assert!(sent.is_ok(), "the client's queue is full");
         }
+    }
+
+    /// Says farewell; the server closes the connection in answer.
+    async fn close(mut self) {
+        let _ = self.client.try_disconnect();
+        let closed = async { while self.events.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(TICK, closed).await;
     }
 
     /// Returns the sequence that an event acknowledges.

@@ -22,7 +22,7 @@ use super::serve::{ended, runtime};
 use crate::Outcome;
 use crate::config::SettingsArgs;
 use crate::output::Output;
-use crate::shell::{Link, Pace, Reporting, Run, SampleSource, now_us, random_session, run_device};
+use crate::shell::{Link, Pace, Post, Reporting, Run, SampleSource, now_us, random_session};
 
 /// Train a detector, start the server and a small fleet of simulated devices, and let faults occur.
 #[derive(Debug, clap::Args)]
@@ -234,20 +234,16 @@ impl Args {
             flush_interval: FLUSH_INTERVAL,
             report_interval: Duration::ZERO,
         };
-        let session = random_session()?;
-        let (detector, stopped) = (detector.clone(), stopped.clone());
+        let post = Post {
+            link,
+            detector: detector.clone(),
+            session: random_session()?,
+            pace: Pace::Rate(rate_hz),
+            reporting,
+        };
+        let stopped = stopped.clone();
         Ok(tokio::spawn(async move {
-            run_device(
-                &link,
-                &detector,
-                session,
-                source,
-                Pace::Rate(rate_hz),
-                reporting,
-                stopped,
-                |_| {},
-            )
-            .await
+            post.run(source, stopped, |_| {}).await
         }))
     }
 

@@ -3,31 +3,40 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
+use stonechat_server::store::StoreError;
 use stonechat_server::{DeviceId, Registry};
 use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::Recording;
 use stonechat_train::replay;
 use stonechat_train::synth::{TemperatureOptions, TemperatureSource};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use super::serve::{ended, runtime};
 use crate::Outcome;
-use crate::config::SettingsArgs;
+use crate::config::FolderArgs;
 use crate::data::{ReadArgs, Source};
 use crate::output::{Hinted, Output};
-use crate::shell::{Link, Pace, Reporting, Run, SampleSource, random_session, run_device};
+use crate::shell::{Link, Pace, Post, Reporting, Run, SampleSource, random_session};
 
 /// Register devices, or run this computer as one.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: stonechat device add pump-7 > pump-7.credentials")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
+
+/// How long a device waits at its start for a server that is just starting.
+const SERVER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often it looks.
+const SERVER_RETRY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,7 +68,7 @@ struct AddArgs {
     #[arg(long)]
     new_token: bool,
     #[command(flatten)]
-    settings: SettingsArgs,
+    folder: FolderArgs,
 }
 
 #[derive(Serialize)]
@@ -70,7 +79,7 @@ struct Credential {
 
 impl AddArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let registry = Registry::in_folder(&self.settings.settings()?.data);
+        let registry = Registry::in_folder(&self.folder.data()?);
         let ids = self.ids.iter().map(|id| {
             DeviceId::parse(id).with_context(|| format!("`{id}` is no device's identity"))
         });
@@ -81,7 +90,8 @@ impl AddArgs {
                     registry.rotate(&id).await
                 } else {
                     registry.add(&id).await
-                }?;
+                };
+                let token = token.map_err(registered)?;
                 let credential = Credential {
                     device: id.as_str().to_owned(),
                     token: token.reveal().to_owned(),
@@ -95,12 +105,23 @@ impl AddArgs {
     }
 }
 
+/// Says what to do with a device that is registered already.
+fn registered(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::DeviceExists(id) => Hinted::new(
+            format!("the device `{}` is registered already", id.as_str()),
+            "give it a new token with --new-token, or choose another identity",
+        ),
+        error => error.into(),
+    }
+}
+
 /// List the registered devices.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: stonechat device list --data /var/lib/stonechat")]
 struct ListArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    folder: FolderArgs,
 }
 
 #[derive(Serialize)]
@@ -110,7 +131,14 @@ struct Listed {
 
 impl ListArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let registry = Registry::in_folder(&self.settings.settings()?.data);
+        let data = self.folder.data()?;
+        if !data.exists() {
+            return Err(Hinted::new(
+                format!("there is no data folder `{}`", data.display()),
+                "`stonechat serve` and `stonechat device add` make it; name another with --data",
+            ));
+        }
+        let registry = Registry::in_folder(&data);
         let devices = runtime()?.block_on(registry.list())?;
         for device in devices {
             let listed = Listed { device };
@@ -148,7 +176,7 @@ struct RunArgs {
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = parse_speed)]
     speed: Speed,
     /// Stop after this many seconds; a recording stops at its end.
-    #[arg(long)]
+    #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
     /// Milliseconds that a message waits at most for more readings.
     #[arg(long, value_name = "MS", default_value_t = 500)]
@@ -284,12 +312,13 @@ impl RunArgs {
             anyhow::Ok(Arc::new(Mutex::new(BufWriter::new(file))))
         });
         let acknowledged = acknowledged.transpose()?;
+        let (host, port) = self.server()?;
         let runs = runtime()?.block_on(async {
+            reach(&host, port).await?;
             let (stop, stopped) = watch::channel(false);
             let mut devices = Vec::new();
             for (index, (id, token)) in credentials.into_iter().enumerate() {
-                let (host, port) = self.server()?;
-                let link = Link { host, port, id: id.clone(), token };
+                let link = Link { host: host.clone(), port, id: id.clone(), token };
                 let samples = self.samples(recording.as_ref(), index);
                 let rate_hz = recording.as_ref().map_or(f64::from(detector.detector().rate_hz()), |r| r.rate_hz);
                 let pace = match self.speed {
@@ -301,16 +330,17 @@ impl RunArgs {
                     report_interval: Duration::from_millis(self.report_ms),
                 };
                 let session = random_session()?;
-                let (detector, stopped, log) = (detector.clone(), stopped.clone(), acknowledged.clone());
+                let post = Post { link, detector: detector.clone(), session, pace, reporting };
+                let (stopped, log) = (stopped.clone(), acknowledged.clone());
                 devices.push(tokio::spawn(async move {
-                    let log = |sequence| log_acknowledged(log.as_deref(), &link.id, session, sequence);
-                    let run = run_device(&link, &detector, session, samples, pace, reporting, stopped, log).await?;
-                    anyhow::Ok((link.id.clone(), run))
+                    let log = |sequence| log_acknowledged(log.as_deref(), &post.link.id, session, sequence);
+                    let run = post.run(samples, stopped, log).await?;
+                    anyhow::Ok((post.link.id, run))
                 }));
             }
             let limit = async {
                 match self.seconds {
-                    Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                    Some(seconds) => sleep(Duration::from_secs(seconds)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -381,7 +411,12 @@ impl RunArgs {
             .server
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
-        split.with_context(|| format!("--server is `{}`, but must be HOST:PORT", self.server))
+        split.ok_or_else(|| {
+            Hinted::new(
+                format!("--server is `{}`, but must be HOST:PORT", self.server),
+                "`stonechat serve` prints its MQTT address",
+            )
+        })
     }
 
     /// Reads lines of identity and token.
@@ -402,22 +437,57 @@ impl RunArgs {
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
         {
-            let Some((id, token)) = line.trim().split_once(' ') else {
-                bail!("line {} of the credentials is not `ID TOKEN`", number + 1);
+            let fields = line.split_whitespace().collect::<Vec<_>>();
+            let &[id, token] = fields.as_slice() else {
+                return Err(malformed(format!(
+                    "line {} of the credentials is not `ID TOKEN`",
+                    number + 1
+                )));
             };
+            DeviceId::parse(id).with_context(|| {
+                format!(
+                    "line {} of the credentials: `{id}` is no device's identity",
+                    number + 1
+                )
+            })?;
             if credentials
-                .insert(id.to_owned(), token.trim().to_owned())
+                .insert(id.to_owned(), token.to_owned())
                 .is_some()
             {
-                bail!("the credentials name the device `{id}` twice");
+                bail!("the credentials name the device `{id}` twice; remove the older line");
             }
         }
         if credentials.is_empty() {
-            bail!("the credentials are empty; `stonechat device add ID` prints them");
+            return Err(malformed("the credentials are empty".to_owned()));
         }
         let mut credentials: Vec<_> = credentials.into_iter().collect();
         credentials.sort();
         Ok(credentials)
+    }
+}
+
+fn malformed(message: String) -> anyhow::Error {
+    Hinted::new(message, "`stonechat device add ID` prints such a line")
+}
+
+/// Waits until the server can be reached, so that a wrong address is an error at once and a server
+/// that is just starting is not.
+async fn reach(host: &str, port: u16) -> anyhow::Result<()> {
+    let deadline = Instant::now() + SERVER_WAIT_MAX;
+    loop {
+        let attempt = timeout(SERVER_WAIT_MAX, TcpStream::connect((host, port))).await;
+        let reason = match attempt {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        if Instant::now() >= deadline {
+            return Err(Hinted::new(
+                format!("cannot reach the server at {host}:{port}: {reason}"),
+                "is it running, and is that its MQTT address? `stonechat serve` prints it",
+            ));
+        }
+        sleep(SERVER_RETRY).await;
     }
 }
 

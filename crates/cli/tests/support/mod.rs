@@ -43,23 +43,15 @@ pub(crate) fn stonechat(folder: &Folder, args: &[&str]) -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn run(folder: &Folder, args: &[&str]) -> Output {
-    stonechat(folder, args)
-        .output()
-        .expect("the program starts")
+    stonechat(folder, args).output().expect("the program starts")
 }
 
 /// Runs the program, demands that it succeeds, and returns its JSON lines.
 pub(crate) fn run_json(folder: &Folder, args: &[&str]) -> Vec<Value> {
     let output = run(folder, &[&["--json"], args].concat());
-    assert!(
-        output.status.success(),
-        "{args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// A port that was free a moment ago.
@@ -89,20 +81,15 @@ impl Server {
             "--mqtt",
             &mqtt,
         ];
-        let mut child = stonechat(folder, &args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut child =
+            stonechat(folder, &args).stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("UTF-8");
         let started: Value =
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server said `{line}`"));
         let url = started["url"].as_str().expect("an address");
-        let http = url
-            .trim_start_matches("http://")
-            .parse()
-            .expect("an address");
+        let http = url.trim_start_matches("http://").parse().expect("an address");
         Self { child, http }
     }
 
@@ -115,12 +102,8 @@ impl Server {
     /// Asks the API.
     pub(crate) fn api(&self, path: &str) -> Value {
         let mut stream = TcpStream::connect(self.http).expect("the server listens");
-        write!(
-            stream,
-            "GET /api/v1{path} HTTP/1.0\r\nHost: {}\r\n\r\n",
-            self.http
-        )
-        .expect("it reads");
+        write!(stream, "GET /api/v1{path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.http)
+            .expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
