@@ -35,7 +35,10 @@ fn every_flipped_byte_is_refused() {
             for flip in [0x01, 0x80, 0xff] {
                 bytes[position] ^= flip;
                 let words = aligned(&bytes);
-                assert!(load(&words, bytes.len()).is_err(), "byte {position} flipped by {flip:#x}");
+                assert!(
+                    load(&words, bytes.len()).is_err(),
+                    "byte {position} flipped by {flip:#x}"
+                );
                 bytes[position] ^= flip;
             }
         }
@@ -55,7 +58,8 @@ fn a_forged_file_is_refused_or_runs_within_its_bounds() {
                 bytes[position] = random.next_u32() as u8;
             }
             let checksum = format::checksum(&bytes);
-            bytes[format::CHECKSUM_OFFSET..format::CHECKSUM_OFFSET + 4].copy_from_slice(&checksum.to_le_bytes());
+            bytes[format::CHECKSUM_OFFSET..format::CHECKSUM_OFFSET + 4]
+                .copy_from_slice(&checksum.to_le_bytes());
             let words = aligned(&bytes);
             let Ok(detector) = load(&words, bytes.len()) else {
                 refused += 1;
@@ -63,7 +67,8 @@ fn a_forged_file_is_refused_or_runs_within_its_bounds() {
             };
             ran += 1;
             let mut memory = vec![0; detector.memory_words()];
-            let mut pipeline = Pipeline::new(&detector, &mut memory).expect("as much as it asked for");
+            let mut pipeline =
+                Pipeline::new(&detector, &mut memory).expect("as much as it asked for");
             let sample = vec![21.0; detector.channel_count()];
             for _ in 0..detector.window_len().min(1_000) + 2 {
                 if let Ok(Some(result)) = pipeline.push(&sample) {
@@ -72,7 +77,10 @@ fn a_forged_file_is_refused_or_runs_within_its_bounds() {
             }
         }
     }
-    assert!(refused > 500 && ran > 500, "{refused} refused, {ran} ran: the test must see both");
+    assert!(
+        refused > 500 && ran > 500,
+        "{refused} refused, {ran} ran: the test must see both"
+    );
 }
 
 #[test]
@@ -80,11 +88,17 @@ fn says_what_is_wrong() {
     let file = &common::detectors()[0];
     let words = aligned(file.bytes());
     assert_eq!(load(&words, 10).err(), Some(LoadError::TooShort));
-    assert_eq!(load(&words, file.bytes().len() - 4).err(), Some(LoadError::Length));
+    assert_eq!(
+        load(&words, file.bytes().len() - 4).err(),
+        Some(LoadError::Length)
+    );
     let misaligned = aligned(&[&[0], file.bytes()].concat());
     assert_eq!(
         Detector::load(&bytemuck::cast_slice(&misaligned)[1..=file.bytes().len()]).err(),
         Some(LoadError::Misaligned)
     );
-    assert_eq!(DetectorFile::from_bytes(&[0; 400]).err(), Some(LoadError::NotADetector));
+    assert_eq!(
+        DetectorFile::from_bytes(&[0; 400]).err(),
+        Some(LoadError::NotADetector)
+    );
 }

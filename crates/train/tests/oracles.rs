@@ -335,8 +335,19 @@ fn compilers_accept_the_header() {
 fn the_committed_metrics_equal_those_of_scikit_learn() {
     let python = std::env::var_os("STONECHAT_PYTHON")
         .expect("STONECHAT_PYTHON names no Python: run `cargo xtask test --only oracles`");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/make/metrics.py");
-    let run = Command::new(python).arg(script).arg("--check").output().unwrap();
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/make/metrics.py"
+    );
+    let run = Command::new(python)
+        .arg(script)
+        .arg("--check")
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(
+        run.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
 }

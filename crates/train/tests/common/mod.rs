@@ -25,7 +25,13 @@ pub(crate) fn sine(rows: usize, seed: u64) -> Recording {
 
 /// A small recipe that trains in a moment.
 pub(crate) fn recipe(detector: DetectorKind, precision: Precision) -> Recipe {
-    let mut recipe = Recipe { name: "test".to_owned(), detector, precision, window_len: 16, ..Recipe::default() };
+    let mut recipe = Recipe {
+        name: "test".to_owned(),
+        detector,
+        precision,
+        window_len: 16,
+        ..Recipe::default()
+    };
     recipe.encoder = vec![8, 3];
     recipe.fit.epochs = 30;
     recipe
@@ -40,7 +46,11 @@ pub(crate) fn detectors() -> Vec<DetectorFile> {
         (DetectorKind::Dense, Precision::Int8),
     ]
     .map(|(detector, precision)| {
-        train(&recording, &recipe(detector, precision), |_| ControlFlow::Continue(())).expect("trains").file
+        train(&recording, &recipe(detector, precision), |_| {
+            ControlFlow::Continue(())
+        })
+        .expect("trains")
+        .file
     })
     .into()
 }
