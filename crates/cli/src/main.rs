@@ -75,7 +75,8 @@ impl Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(&cli.output);
-    match cli.command.run(&output) {
+    let outcome = cli.command.run(&output);
+    match outcome.and_then(|outcome| output.check().map(|()| outcome)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {

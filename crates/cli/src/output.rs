@@ -1,8 +1,9 @@
 //! What people and programs see: data on stdout, everything else on stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one file that prints")]
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{Error, ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -40,6 +41,7 @@ pub(crate) struct Output {
     json: bool,
     quiet: bool,
     color: bool,
+    unwritten: OnceLock<Error>,
 }
 
 #[derive(Serialize)]
@@ -71,7 +73,7 @@ impl Output {
             tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(color);
         // A second subscriber cannot be set; there is none, since this runs once.
         let _ = if args.json { logs.json().try_init() } else { logs.with_target(false).try_init() };
-        Self { json: args.json, quiet: args.quiet, color }
+        Self { json: args.json, quiet: args.quiet, color, unwritten: OnceLock::new() }
     }
 
     /// Tells whether results are JSON.
@@ -87,9 +89,31 @@ impl Output {
         } else {
             text()
         };
-        // A closed pipe, as of `| head`, is no error of ours.
-        let _ = writeln!(stdout(), "{}", text.trim_end());
-        let _ = stdout().flush();
+        self.data(&format!("{}\n", text.trim_end()));
+    }
+
+    /// Writes text to stdout as it is.
+    pub(crate) fn data(&self, text: &str) {
+        let mut stdout = stdout().lock();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        match written {
+            // A closed pipe, as of `| head`, is no error of ours.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                self.unwritten.get_or_init(|| error);
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns why stdout could not be written, as on a full disk.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self.unwritten.get() {
+            Some(error) => Err(Hinted::new(
+                format!("cannot write the results to standard output: {error}"),
+                "make room, or send them elsewhere; then run the command again",
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Tells how things go.

@@ -12,19 +12,27 @@ use support::{Folder, Server, free_port, run, run_json, stonechat};
 const FAULTY_ROWS: u64 = 2_500;
 const FAULTS: usize = 3;
 
+/// Runs the program with `--json` and demands that each line is an object with the schema's number.
+fn json(folder: &Folder, args: &[&str]) -> Vec<Value> {
+    let lines = run_json(folder, args);
+    assert!(!lines.is_empty(), "{args:?} said nothing");
+    assert!(lines.iter().all(|line| line["schema"] == 1), "{args:?}: {lines:?}");
+    lines
+}
+
 /// Makes `normal.csv` and `faulty.csv` up.
 fn synthesise(folder: &Folder) -> Value {
     let normal = ["data", "synth", "temperature", "--rows", "2000", "-o"];
-    run_json(folder, &[&normal[..], &["normal.csv"]].concat());
+    json(folder, &[&normal[..], &["normal.csv"]].concat());
     let faulty = ["data", "synth", "temperature", "--rows", "2500", "--seed"];
     let more = ["2", "--faults", "3", "-o", "faulty.csv"];
-    run_json(folder, &[&faulty[..], &more].concat()).remove(0)
+    json(folder, &[&faulty[..], &more].concat()).remove(0)
 }
 
 /// Trains `room.detector` and returns what the program says about it.
 fn train(folder: &Folder, more: &[&str]) -> Value {
     let args = ["train", "normal.csv", "--epochs", "4"];
-    let trained = run_json(folder, &[&args[..], more].concat());
+    let trained = json(folder, &[&args[..], more].concat());
     assert_eq!(trained.len(), 1);
     trained.into_iter().next().expect("one")
 }
@@ -41,7 +49,6 @@ fn read_text(folder: &Folder, name: impl AsRef<Path>) -> String {
 fn synth_writes_a_recording_and_its_faults() {
     let folder = Folder::new("commands-synth");
     let made = synthesise(&folder);
-    assert_eq!(made["schema"], 1);
     assert_eq!(made["rows"], FAULTY_ROWS);
     let faults = made["faults"].as_array().expect("a list");
     assert_eq!(faults.len(), FAULTS);
@@ -65,11 +72,10 @@ fn import_says_what_was_found_and_writes_it() {
     let log = folder.path().join("log.csv");
     std::fs::write(log, format!("number;Temp;note\n{rows}")).expect("writable");
     let import = |file: &str, more: &[&str]| {
-        run_json(&folder, &[&["data", "import", file], more].concat()).remove(0)
+        json(&folder, &[&["data", "import", file], more].concat()).remove(0)
     };
     let choice = ["--channels", "Temp=temperature:Cel", "--rate", "0.5", "-o"];
     let written = import("log.csv", &[&choice[..], &["room.parquet"]].concat());
-    assert_eq!(written["schema"], 1);
     assert_eq!(written["file"], "room.parquet");
     assert_eq!(written["rows"], 50);
     assert_eq!(written["rate_hz"], 0.5);
@@ -96,7 +102,6 @@ fn train_writes_the_same_bytes_for_the_same_seed() {
     let folder = Folder::new("commands-train");
     synthesise(&folder);
     let first = train(&folder, &["-o", "./room.detector"]);
-    assert_eq!(first["schema"], 1);
     assert_eq!(first["detector"], "room");
     assert_eq!(first["history"].as_array().map(Vec::len), Some(4));
     assert_eq!(first["ending"], "epochs");
@@ -121,8 +126,7 @@ fn inspect_shows_what_train_chose() {
     let model = ["--encoder", "3", "--precision", "float32", "--score", "maximum"];
     let args = [&choices[..], &decision, &model, &["-o", "room.detector"]].concat();
     let trained = train(&folder, &args);
-    let shown = run_json(&folder, &["inspect", "room.detector"]).remove(0);
-    assert_eq!(shown["schema"], 1);
+    let shown = json(&folder, &["inspect", "room.detector"]).remove(0);
     assert_eq!(shown["name"], "room");
     assert_eq!(shown["engine"], "dense autoencoder, float32");
     assert_eq!(shown["window_len"], 16);
@@ -154,8 +158,7 @@ fn evaluate_puts_the_controls_beside_the_detector() {
     let z_score = ["--detector", "z-score", "-o", "room.detector"];
     train(&folder, &[&z_score[..], &["--margin", "1"]].concat());
     let args = ["evaluate", "room.detector", "faulty.csv", "--trained-on", "normal.csv"];
-    let report = run_json(&folder, &[&args[..], &["--plots", "plots"]].concat()).remove(0);
-    assert_eq!(report["schema"], 1);
+    let report = json(&folder, &[&args[..], &["--plots", "plots"]].concat()).remove(0);
     assert_eq!(report["detector"], "room");
     assert_eq!(report["windows"], FAULTY_ROWS - 31);
     let rows = report["rows"].as_array().expect("a list");
@@ -197,7 +200,7 @@ fn plot_writes_pictures() {
     train(&folder, &["--detector", "z-score", "-o", "room.detector"]);
     for (format, ending) in [("svg", ".svg"), ("png", ".png")] {
         let args = ["plot", "room.detector", "faulty.csv", "--format", format];
-        let written = run_json(&folder, &[&args[..], &["-o", "pictures"]].concat());
+        let written = json(&folder, &[&args[..], &["-o", "pictures"]].concat());
         let files: BTreeSet<&str> =
             written.iter().filter_map(|line| line["file"].as_str()).collect();
         let expected = ["confusion", "histogram", "roc", "score", "signal-temperature"];
@@ -247,8 +250,7 @@ fn export_writes_each_format_beside_the_detector() {
         train(&folder, &["--precision", precision, "-o", "room.detector"]);
         let export = |format: &str, file: &str| {
             let args = ["export", "room.detector", "--format", format];
-            let written = run_json(&folder, &args).remove(0);
-            assert_eq!(written["schema"], 1);
+            let written = json(&folder, &args).remove(0);
             assert_eq!(written["file"], file);
             let bytes = read(&folder, file);
             assert_eq!(written["bytes"], bytes.len());
@@ -284,7 +286,7 @@ fn a_device_raises_an_alarm_at_the_server() {
     let added = run(&folder, &["device", "add", "--data", "data", "pump-7", "fan-1"]);
     assert!(added.status.success());
     std::fs::write(folder.path().join("credentials"), added.stdout).expect("writable");
-    let listed = run_json(&folder, &["device", "list", "--data", "data"]);
+    let listed = json(&folder, &["device", "list", "--data", "data"]);
     let listed: Vec<&str> = listed.iter().filter_map(|line| line["device"].as_str()).collect();
     assert_eq!(listed, ["fan-1", "pump-7"]);
 
@@ -372,7 +374,6 @@ fn settings_come_from_the_strongest_layer() {
     };
     let shown = origins(&environment, &[]);
     assert_eq!(http(&shown), layer("7004", "environment"));
-    assert_eq!(shown["schema"], 1);
     let shown = origins(&environment, &["--http", "127.0.0.1:7005"]);
     assert_eq!(http(&shown), layer("7005", "flag"));
 }
@@ -383,12 +384,12 @@ fn the_template_is_a_settings_file_with_the_defaults() {
     let template = run(&folder, &["config", "template"]);
     let template = String::from_utf8(template.stdout).expect("UTF-8");
     assert!(template.lines().all(|line| line.starts_with("# ")), "{template}");
-    let defaults = run_json(&folder, &["config", "show"]);
+    let defaults = json(&folder, &["config", "show"]);
     // With the marks taken away, each line sets what is the default anyway.
     let lines = template.lines().skip(1).map(|line| line.trim_start_matches("# "));
     let settings = lines.collect::<Vec<_>>().join("\n");
     std::fs::write(folder.path().join("stonechat.toml"), settings).expect("writable");
-    let shown = run_json(&folder, &["config", "show"]);
+    let shown = json(&folder, &["config", "show"]);
     let pairs = |shown: &Value, from: &str| {
         let settings = shown["settings"].as_array().expect("a list").clone();
         assert!(settings.iter().all(|setting| setting["from"] == from), "{shown}");

@@ -617,3 +617,19 @@ fn results_that_cannot_be_written() {
         "error: 5 faults need at least 1440 rows from row 500 on, but there are 100",
     );
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn results_for_a_full_disk() {
+    let folder = Folder::new("errors-full");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    for args in [&["completions", "bash"][..], &["device", "add", "pump-7"], &["config", "show"]] {
+        let mut command = stonechat(&folder, args);
+        command.stdout(full.try_clone().expect("a handle"));
+        assert_eq!(
+            refusal(command.output().expect("the program starts")),
+            "error: cannot write the results to standard output: No space left on device (os error 28)\nhint: make room, or send them elsewhere; then run the command again",
+            "{args:?}"
+        );
+    }
+}

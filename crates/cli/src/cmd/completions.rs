@@ -1,5 +1,3 @@
-use std::io::Write;
-
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -15,10 +13,10 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, _: &Output) -> anyhow::Result<Outcome> {
+    pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut crate::Cli::command(), "stonechat", &mut script);
-        std::io::stdout().write_all(&script)?;
+        output.data(&String::from_utf8_lossy(&script));
         Ok(Outcome::Done)
     }
 }
