@@ -143,15 +143,25 @@ fn text(imported: &Imported) -> String {
     let file =
         imported.file.as_ref().map(|file| format!("\nwritten     {file}")).unwrap_or_default();
     format!(
-        "recording   {}\nrows        {} at {} Hz: {:.0} s in {} without a gap\nchannels    {}{}{labels}{file}",
+        "recording   {}\nrows        {}, {}: {:.0} s in {} without a gap\nchannels    {}{}{labels}{file}",
         imported.name,
         imported.rows,
-        (imported.rate_hz * 1e4).round() / 1e4,
+        rate(imported.rate_hz),
         imported.seconds,
         counted(imported.segments, "run"),
         imported.channels.len(),
         channels.collect::<String>()
     )
+}
+
+/// Writes a rate so that slow ones keep their digits: `10 Hz`, `one every 300 s`.
+fn rate(rate_hz: f64) -> String {
+    let rounded = |number: f64| (number * 1e4).round() / 1e4;
+    if rate_hz < 1.0 {
+        format!("one every {} s", rounded(1.0 / rate_hz))
+    } else {
+        format!("{} Hz", rounded(rate_hz))
+    }
 }
 
 /// Make up a recording, with faults whose place and size are known.

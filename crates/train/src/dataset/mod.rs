@@ -39,11 +39,14 @@ impl ChannelInfo {
     /// Returns the name with its unit in brackets, as a column is headed; once where the name has it already.
     #[must_use]
     pub fn title(&self) -> String {
-        let unit = format!("[{}]", self.unit);
-        if self.unit.is_empty() || self.name.ends_with(&unit) {
+        let unit = &self.unit;
+        let has_unit = [format!("[{unit}]"), format!("({unit})")]
+            .iter()
+            .any(|bracketed| self.name.ends_with(bracketed));
+        if unit.is_empty() || has_unit {
             self.name.clone()
         } else {
-            format!("{} {unit}", self.name)
+            format!("{} [{unit}]", self.name)
         }
     }
 
