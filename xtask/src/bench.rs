@@ -23,18 +23,10 @@ pub enum Name {
 
 /// Runs the named measurements, or all of them.
 pub fn run(root: &Path, names: &[Name], json: bool) -> Result<()> {
-    let names = if names.is_empty() {
-        Name::value_variants()
-    } else {
-        names
-    };
+    let names = if names.is_empty() { Name::value_variants() } else { names };
     for name in names {
         for row in measure(root, *name)? {
-            if json {
-                println!("{row}")
-            } else {
-                println!("{}", text(&row))
-            }
+            if json { println!("{row}") } else { println!("{}", text(&row)) }
         }
     }
     Ok(())
@@ -78,10 +70,7 @@ fn bench(root: &Path, package: &str, name: &str) -> Command {
 
 /// Runs a command and reads its objects, one a line.
 fn rows(command: &mut Command) -> Result<Vec<Value>> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .stdin(Stdio::null())
-        .output()?;
+    let output = command.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
     if !output.status.success() {
         bail!("`{}` failed: {}", shown(command), output.status);
     }
@@ -103,10 +92,7 @@ fn text(row: &Value) -> String {
         row["unit"].as_str().unwrap_or_default()
     );
     match row["peer"].as_str() {
-        Some(peer) => format!(
-            "{own}   {peer} {} (ratio {})",
-            row["peer_value"], row["ratio"]
-        ),
+        Some(peer) => format!("{own}   {peer} {} (ratio {})", row["peer_value"], row["ratio"]),
         None => own,
     }
 }

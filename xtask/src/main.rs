@@ -78,7 +78,5 @@ fn main() -> Result<()> {
 /// The folder of the workspace.
 fn root() -> Result<PathBuf> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.parent()
-        .map(PathBuf::from)
-        .context("xtask stands in the workspace's folder")
+    here.parent().map(PathBuf::from).context("xtask stands in the workspace's folder")
 }

@@ -21,26 +21,14 @@ const README_ROWS: &[(&str, &str)] = &[
     ("demo.detected", "Faults found in the demo's minute"),
     ("demo.false_alarms", "False alarms in that minute"),
     ("fan.roc_auc", "Fan vibration, int8: ROC AUC"),
-    (
-        "fan.false_alarm_rate",
-        "Fan vibration, int8: false-alarm rate",
-    ),
-    (
-        "fit/dense_autoencoder_16_32_16_8",
-        "Training a small autoencoder, beside PyTorch",
-    ),
-    (
-        "dense16_int8.engine_instructions",
-        "Its inference in int8 on rv32imc",
-    ),
+    ("fan.false_alarm_rate", "Fan vibration, int8: false-alarm rate"),
+    ("fit/dense_autoencoder_16_32_16_8", "Training a small autoencoder, beside PyTorch"),
+    ("dense16_int8.engine_instructions", "Its inference in int8 on rv32imc"),
     (
         "ingest.stored_per_s",
         "Messages acknowledged when on disk, beside mosquitto, which stores nothing",
     ),
-    (
-        "ingest.ack_p99_ms",
-        "99th percentile of their acknowledgement",
-    ),
+    ("ingest.ack_p99_ms", "99th percentile of their acknowledgement"),
     ("program.bytes", "The program, dashboard included"),
     ("server.idle_bytes", "Memory of the idle server"),
 ];
@@ -55,25 +43,17 @@ struct Row {
 /// Measures everything; with `cold_build` also a release build from nothing.
 pub fn run(root: &Path, cold_build: bool) -> Result<()> {
     let commit =
-        said(
-            Command::new("git")
-                .current_dir(root)
-                .args(["rev-parse", "--short", "HEAD"]),
-        )?;
+        said(Command::new("git").current_dir(root).args(["rev-parse", "--short", "HEAD"]))?;
     let program = setup::program(root)?;
     let mut rows = Vec::new();
     rows.extend(demo(&program)?);
     rows.extend(recordings(root, &program)?);
-    for (name, label) in [
-        (Name::Train, "train"),
-        (Name::Device, "device"),
-        (Name::Ingest, "ingest"),
-    ] {
+    for (name, label) in
+        [(Name::Train, "train"), (Name::Device, "device"), (Name::Ingest, "ingest")]
+    {
         let measured = bench::measure(root, name)?;
         rows.extend(
-            measured
-                .iter()
-                .map(|row| bench_row(row, &format!("cargo xtask bench {label}"))),
+            measured.iter().map(|row| bench_row(row, &format!("cargo xtask bench {label}"))),
         );
     }
     rows.push(row(
@@ -111,12 +91,7 @@ fn bench_row(measured: &Value, command: &str) -> Row {
         ),
         None => String::new(),
     };
-    let mut row = row(
-        &text("name"),
-        number(&measured["value"]),
-        &text("unit"),
-        command,
-    );
+    let mut row = row(&text("name"), number(&measured["value"]), &text("unit"), command);
     row.peer = peer;
     row
 }
@@ -143,43 +118,22 @@ fn said(command: &mut Command) -> Result<String> {
 
 /// Runs the program in `folder` and returns the last object that it prints.
 fn asked(program: &Path, folder: &Path, args: &[&str]) -> Result<Value> {
-    let output = said(
-        Command::new(program)
-            .current_dir(folder)
-            .args(["--json", "--quiet"])
-            .args(args),
-    )?;
-    let last = output
-        .lines()
-        .last()
-        .context("the program printed nothing")?;
+    let output =
+        said(Command::new(program).current_dir(folder).args(["--json", "--quiet"]).args(args))?;
+    let last = output.lines().last().context("the program printed nothing")?;
     Ok(serde_json::from_str(last)?)
 }
 
 fn demo(program: &Path) -> Result<Vec<Row>> {
-    let args = [
-        "demo",
-        "--seconds",
-        "60",
-        "--headless",
-        "--http",
-        "127.0.0.1:0",
-    ];
+    let args = ["demo", "--seconds", "60", "--headless", "--http", "127.0.0.1:0"];
     let summary = asked(program, Path::new("."), &args)?;
     let command = "cargo xtask demo -- --seconds 60 --headless --json";
-    let detected = format!(
-        "{} of {}",
-        summary["anomalies_detected"], summary["anomalies_injected"]
-    );
+    let detected =
+        format!("{} of {}", summary["anomalies_detected"], summary["anomalies_injected"]);
     Ok(vec![
         row("demo.detected", detected, "faults", command),
         row("demo.false_alarms", &summary["false_alarms"], "", command),
-        row(
-            "demo.readings_stored",
-            &summary["readings_stored"],
-            "readings",
-            command,
-        ),
+        row("demo.readings_stored", &summary["readings_stored"], "readings", command),
     ])
 }
 
@@ -205,21 +159,10 @@ fn recordings(root: &Path, program: &Path) -> Result<Vec<Row>> {
         "--encoder",
         "8,3",
     ];
-    asked(
-        program,
-        &folder,
-        &[&["train", &training, "-o", "fan.detector"], &recipe[..]].concat(),
-    )?;
+    asked(program, &folder, &[&["train", &training, "-o", "fan.detector"], &recipe[..]].concat())?;
     let others = ["low_1", "med_0", "med_1", "high_0", "high_1", "off_0"].map(fan);
-    let mut evaluate = vec![
-        "evaluate",
-        "fan.detector",
-        &normal,
-        "--rate",
-        "200",
-        "--trained-on",
-        &training,
-    ];
+    let mut evaluate =
+        vec!["evaluate", "fan.detector", &normal, "--rate", "200", "--trained-on", &training];
     for other in &others {
         evaluate.extend(["--anomalous", other]);
     }
@@ -229,33 +172,14 @@ fn recordings(root: &Path, program: &Path) -> Result<Vec<Row>> {
     let labels = file("nab/labels/combined_windows.json");
     let (training, rest) = (format!("{machine}@0%..15%"), format!("{machine}@15%..100%"));
     let reading = ["--intervals", &labels, "--allow-clock-steps"];
-    let recipe = [
-        "--window",
-        "288",
-        "--stride",
-        "1",
-        "--features",
-        "samples:6",
-        "--encoder",
-        "8,3",
-    ];
+    let recipe =
+        ["--window", "288", "--stride", "1", "--features", "samples:6", "--encoder", "8,3"];
     asked(
         program,
         &folder,
-        &[
-            &["train", &training, "-o", "machine.detector"],
-            &recipe[..],
-            &reading[..],
-        ]
-        .concat(),
+        &[&["train", &training, "-o", "machine.detector"], &recipe[..], &reading[..]].concat(),
     )?;
-    let evaluate = [
-        "evaluate",
-        "machine.detector",
-        &rest,
-        "--trained-on",
-        &training,
-    ];
+    let evaluate = ["evaluate", "machine.detector", &rest, "--trained-on", &training];
     rows.extend(evaluation(
         "machine",
         &asked(program, &folder, &[&evaluate[..], &reading[..]].concat())?,
@@ -288,18 +212,9 @@ fn evaluation(name: &str, report: &Value) -> Vec<Row> {
     ];
     let measured = keys.map(|(key, unit)| {
         let beside = |control: &&Value| {
-            format!(
-                "{} {}",
-                control["name"].as_str().unwrap_or("?"),
-                figure(control, key)
-            )
+            format!("{} {}", control["name"].as_str().unwrap_or("?"), figure(control, key))
         };
-        let mut row = row(
-            &format!("{name}.{key}"),
-            figure(detector, key),
-            unit,
-            command,
-        );
+        let mut row = row(&format!("{name}.{key}"), figure(detector, key), unit, command);
         row.peer = controls.iter().map(beside).collect::<Vec<_>>().join(", ");
         row
     });
@@ -312,15 +227,7 @@ const IDLE: Duration = Duration::from_secs(3);
 fn idle(program: &Path) -> Result<Row> {
     let folder = std::env::temp_dir().join(format!("stonechat-idle-{}", std::process::id()));
     let mut server = Command::new(program)
-        .args([
-            "--quiet",
-            "serve",
-            "--http",
-            "127.0.0.1:0",
-            "--mqtt",
-            "127.0.0.1:0",
-            "--data",
-        ])
+        .args(["--quiet", "serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data"])
         .arg(&folder)
         .stdout(Stdio::null())
         .spawn()?;
@@ -330,10 +237,8 @@ fn idle(program: &Path) -> Result<Row> {
     server.wait()?;
     let _ = fs::remove_dir_all(&folder);
     let status = status.context("memory is read from /proc: this needs Linux")?;
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
+    let resident =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kilobytes: u64 = resident.trim().trim_end_matches("kB").trim().parse()?;
     Ok(row(
         "server.idle_bytes",
@@ -347,32 +252,17 @@ fn build_time(root: &Path) -> Result<Row> {
     let target = setup::target(root).join("cold");
     let _ = fs::remove_dir_all(&target);
     let begun = Instant::now();
-    let args = [
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "stonechat",
-        "--target-dir",
-    ];
+    let args = ["build", "--quiet", "--release", "--package", "stonechat", "--target-dir"];
     setup::run(setup::cargo().current_dir(root).args(args).arg(&target))?;
     let seconds = begun.elapsed().as_secs();
     fs::remove_dir_all(&target)?;
-    Ok(row(
-        "build.cold_seconds",
-        seconds,
-        "s",
-        "cargo build --release --package stonechat",
-    ))
+    Ok(row("build.cold_seconds", seconds, "s", "cargo build --release --package stonechat"))
 }
 
 fn document(rows: &[Row], commit: &str) -> Result<String> {
     let mut text = String::from("# Measurements\n\n");
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or(": unknown");
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
     let cores = std::thread::available_parallelism()?;
     let date = said(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     writeln!(
@@ -385,11 +275,7 @@ fn document(rows: &[Row], commit: &str) -> Result<String> {
     )?;
     text.push_str("| figure | value | beside | command |\n|---|---|---|---|\n");
     for row in rows {
-        writeln!(
-            text,
-            "| `{}` | {} | {} | `{}` |",
-            row.name, row.figure, row.peer, row.command
-        )?;
+        writeln!(text, "| `{}` | {} | {} | `{}` |", row.name, row.figure, row.peer, row.command)?;
     }
     text.push_str(NOTES);
     Ok(text)
@@ -415,12 +301,9 @@ lengths were looked at on this recording before that one was kept, so its figure
 fn readme(root: &Path, rows: &[Row]) -> Result<()> {
     let path = root.join("README.md");
     let text = fs::read_to_string(&path)?;
-    let (before, rest) = text
-        .split_once(TABLE_BEGIN)
-        .context("the README has no mark for the table")?;
-    let (_, after) = rest
-        .split_once(TABLE_END)
-        .context("the README has no end of the table")?;
+    let (before, rest) =
+        text.split_once(TABLE_BEGIN).context("the README has no mark for the table")?;
+    let (_, after) = rest.split_once(TABLE_END).context("the README has no end of the table")?;
     let mut table = String::from("\n| what | measured | beside | command |\n|---|---|---|---|\n");
     for (name, says) in README_ROWS {
         let row = rows.iter().find(|row| row.name == *name);
@@ -429,20 +312,9 @@ fn readme(root: &Path, rows: &[Row]) -> Result<()> {
             continue;
         };
         // Controls fill a table of their own; here a peer has room, not five.
-        let peer = if row.peer.contains(", ") {
-            ""
-        } else {
-            &row.peer
-        };
-        writeln!(
-            table,
-            "| {says} | {} | {peer} | `{}` |",
-            row.figure, row.command
-        )?;
+        let peer = if row.peer.contains(", ") { "" } else { &row.peer };
+        writeln!(table, "| {says} | {} | {peer} | `{}` |", row.figure, row.command)?;
     }
-    fs::write(
-        &path,
-        format!("{before}{TABLE_BEGIN}{table}{TABLE_END}{after}"),
-    )?;
+    fs::write(&path, format!("{before}{TABLE_BEGIN}{table}{TABLE_END}{after}"))?;
     Ok(())
 }

@@ -23,10 +23,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Writes a command as it would be typed.
 pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// The program that cargo runs as.
@@ -44,11 +41,7 @@ fn is_on_path(program: &str) -> bool {
 /// Makes sure that programs are there: pairs of a program (or a file's path) and its Debian package.
 pub fn debian(programs: &[(&str, &str)]) -> Result<()> {
     let is_there = |program: &str| {
-        if program.starts_with('/') {
-            Path::new(program).exists()
-        } else {
-            is_on_path(program)
-        }
+        if program.starts_with('/') { Path::new(program).exists() } else { is_on_path(program) }
     };
     let missing: Vec<&str> = programs
         .iter()
@@ -95,14 +88,7 @@ pub fn python(root: &Path, name: &str, requirements: &[&str]) -> Result<PathBuf>
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
         .context("on Debian: apt-get install python3-venv")?;
     for file in requirements {
-        let install = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-        ];
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
         run(Command::new(&python).args(install).arg(root.join(file)))?;
     }
     fs::write(&stamp, wanted)?;
@@ -120,8 +106,7 @@ pub fn dashboard(root: &Path) -> Result<()> {
     }
     let npm = || {
         let mut npm = Command::new("npm");
-        npm.current_dir(&web)
-            .args(["--loglevel", "error", "--no-fund", "--no-audit"]);
+        npm.current_dir(&web).args(["--loglevel", "error", "--no-fund", "--no-audit"]);
         npm
     };
     if !is_on_path("npm") {

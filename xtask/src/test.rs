@@ -37,9 +37,7 @@ impl Part {
     }
 
     fn name(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -57,11 +55,7 @@ enum Verdict {
 
 /// Runs the named parts, or all of them, and reports each.
 pub fn run(root: &Path, only: &[Part]) -> Result<()> {
-    let parts = if only.is_empty() {
-        Part::value_variants()
-    } else {
-        only
-    };
+    let parts = if only.is_empty() { Part::value_variants() } else { only };
     let mut lines = Vec::new();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for part in parts {
@@ -81,11 +75,7 @@ pub fn run(root: &Path, only: &[Part]) -> Result<()> {
                 format!("FAILED: {error:#}")
             }
         };
-        lines.push(format!(
-            "{:<10} {line} ({} s)",
-            part.name(),
-            started.elapsed().as_secs()
-        ));
+        lines.push(format!("{:<10} {line} ({} s)", part.name(), started.elapsed().as_secs()));
     }
     for line in lines {
         println!("{line}");
@@ -100,11 +90,7 @@ pub fn run(root: &Path, only: &[Part]) -> Result<()> {
 /// Checks formatting and lints, then runs every test.
 pub fn ci(root: &Path) -> Result<()> {
     setup::run(cargo().current_dir(root).args(["fmt", "--all", "--check"]))?;
-    setup::run(
-        cargo()
-            .current_dir(root.join("firmware"))
-            .args(["fmt", "--all", "--check"]),
-    )?;
+    setup::run(cargo().current_dir(root.join("firmware")).args(["fmt", "--all", "--check"]))?;
     let firmware_lint = [
         "clippy",
         "--quiet",
@@ -115,21 +101,9 @@ pub fn ci(root: &Path) -> Result<()> {
         "-D",
         "warnings",
     ];
-    setup::run(
-        cargo()
-            .current_dir(root.join("firmware"))
-            .args(firmware_lint),
-    )?;
+    setup::run(cargo().current_dir(root.join("firmware")).args(firmware_lint))?;
     setup::dashboard(root)?;
-    let lint = [
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
     setup::run(cargo().current_dir(root).args(lint))?;
     run(root, &[])
 }
@@ -169,15 +143,9 @@ fn unit(root: &Path) -> Result<Verdict> {
     setup::debian(&[("cc", "gcc")])?;
     setup::dashboard(root)?;
     setup::run(
-        Command::new("npm")
-            .current_dir(root.join("web"))
-            .args(["--silent", "run", "check"]),
+        Command::new("npm").current_dir(root.join("web")).args(["--silent", "run", "check"]),
     )?;
-    setup::run(
-        cargo()
-            .current_dir(root)
-            .args(["test", "--quiet", "--workspace"]),
-    )?;
+    setup::run(cargo().current_dir(root).args(["test", "--quiet", "--workspace"]))?;
     Ok(Verdict::Passed)
 }
 
@@ -186,22 +154,9 @@ pub const ORACLE_REQUIREMENTS: &str = "testdata/oracles/requirements.txt";
 
 fn oracles(root: &Path) -> Result<Verdict> {
     let python = setup::python(root, "oracles", &[ORACLE_REQUIREMENTS])?;
-    let test = [
-        "test",
-        "--quiet",
-        "--package",
-        "stonechat-train",
-        "--test",
-        "oracles",
-        "--",
-        "--ignored",
-    ];
-    setup::run(
-        cargo()
-            .current_dir(root)
-            .env("STONECHAT_PYTHON", python)
-            .args(test),
-    )?;
+    let test =
+        ["test", "--quiet", "--package", "stonechat-train", "--test", "oracles", "--", "--ignored"];
+    setup::run(cargo().current_dir(root).env("STONECHAT_PYTHON", python).args(test))?;
     Ok(Verdict::Passed)
 }
 
@@ -231,13 +186,7 @@ fn browser(root: &Path) -> Result<Verdict> {
     setup::debian(BROWSER_PACKAGES)?;
     let program = setup::program(root)?;
     let mut demo = Command::new(program);
-    demo.args([
-        "demo",
-        "--headless",
-        "--json",
-        "--seconds",
-        BROWSER_DEMO_SECONDS,
-    ]);
+    demo.args(["demo", "--headless", "--json", "--seconds", BROWSER_DEMO_SECONDS]);
     demo.args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
     let (_demo, started) = start(&mut demo)?;
     setup::run(&mut dashboard_test(root, "test", "screenshots", &started)?)?;
@@ -245,10 +194,8 @@ fn browser(root: &Path) -> Result<Verdict> {
 }
 
 /// What the dashboard's tests need from Debian.
-const BROWSER_PACKAGES: &[(&str, &str)] = &[
-    ("chromium", "chromium"),
-    ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core"),
-];
+const BROWSER_PACKAGES: &[(&str, &str)] =
+    &[("chromium", "chromium"), ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core")];
 
 /// Starts a program that says in its first line, as JSON, where it listens.
 fn start(command: &mut Command) -> Result<(Running, Value)> {
@@ -269,9 +216,7 @@ fn dashboard_test(
     screenshots: &str,
     started: &Value,
 ) -> Result<Command> {
-    let url = started["url"]
-        .as_str()
-        .context("the first line names the address")?;
+    let url = started["url"].as_str().context("the first line names the address")?;
     let folder = setup::target(root).join(screenshots);
     std::fs::create_dir_all(&folder)?;
     eprintln!("screenshots go to {}", folder.display());
@@ -298,23 +243,10 @@ fn data(root: &Path) -> Result<Verdict> {
         ));
     };
     let program = setup::program(root)?;
-    let test = [
-        "test",
-        "--quiet",
-        "--release",
-        "--package",
-        "stonechat",
-        "--package",
-        "stonechat-train",
-    ];
+    let test =
+        ["test", "--quiet", "--release", "--package", "stonechat", "--package", "stonechat-train"];
     let only = ["--test", "data", "--", "--ignored"];
-    setup::run(
-        cargo()
-            .current_dir(root)
-            .env("STONECHAT_DATA", &folder)
-            .args(test)
-            .args(only),
-    )?;
+    setup::run(cargo().current_dir(root).env("STONECHAT_DATA", &folder).args(test).args(only))?;
     fan_in_browser(root, &program, &folder)?;
     Ok(Verdict::Passed)
 }
@@ -335,38 +267,20 @@ fn fan_in_browser(root: &Path, program: &Path, data: &Path) -> Result<()> {
         command
     };
     let file = |state: &str| {
-        data.join(format!("fan-accel-esp32/fan_0_{state}_weight.csv"))
-            .display()
-            .to_string()
+        data.join(format!("fan-accel-esp32/fan_0_{state}_weight.csv")).display().to_string()
     };
     let (training, normal) = (file("low_0") + "@0%..60%", file("low_0") + "@80%..100%");
-    let recipe = [
-        "--rate",
-        "200",
-        "--window",
-        "200",
-        "--features",
-        "standard_deviation,peak_to_peak",
-    ];
+    let recipe =
+        ["--rate", "200", "--window", "200", "--features", "standard_deviation,peak_to_peak"];
     setup::run(&mut stonechat(
         &[&["train", &training, "-o", "fan.detector"], &recipe[..]].concat(),
     ))?;
     let added = stonechat(&["device", "add", "--data", "data", "fan-1"]).output()?;
     std::fs::write(folder.join("credentials"), added.stdout)?;
-    let serve = [
-        "--json",
-        "serve",
-        "--data",
-        "data",
-        "--http",
-        "127.0.0.1:0",
-        "--mqtt",
-        "127.0.0.1:0",
-    ];
+    let serve =
+        ["--json", "serve", "--data", "data", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
     let (_server, started) = start(&mut stonechat(&serve))?;
-    let mqtt = started["mqtt"]
-        .as_str()
-        .context("the first line names the MQTT address")?;
+    let mqtt = started["mqtt"].as_str().context("the first line names the MQTT address")?;
     let device = |recording: &str, speed: &str| {
         let device = ["device", "run", recording, "--rate", "200", "--detector", "fan.detector"];
         let more = ["--credentials", "credentials", "--server", mqtt, "--speed", speed];
@@ -376,10 +290,5 @@ fn fan_in_browser(root: &Path, program: &Path, data: &Path) -> Result<()> {
     // The coin's recording goes on while the browser looks.
     let mut coin = device(&file("low_1"), "1");
     let _coin = Running(coin.stdout(Stdio::null()).spawn()?);
-    setup::run(&mut dashboard_test(
-        root,
-        "test:server",
-        "screenshots-fan",
-        &started,
-    )?)
+    setup::run(&mut dashboard_test(root, "test:server", "screenshots-fan", &started)?)
 }

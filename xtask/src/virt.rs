@@ -57,8 +57,7 @@ pub fn test(root: &Path) -> Result<Vec<String>> {
         let host = Report::on_host(&job)?;
         case.check(&host.total)?;
         let chip = emulator.run(&job, JOB_LIMIT)?;
-        host.compare(&chip)
-            .with_context(|| format!("detector {}", case.name))?;
+        host.compare(&chip).with_context(|| format!("detector {}", case.name))?;
         lines.push(format!(
             "{}: {} windows equal, {} anomalies, {} faults, digest {:016x}",
             case.name,
@@ -90,9 +89,7 @@ pub fn bench(root: &Path) -> Result<Vec<Row>> {
         let job = job(&case.detector, case.channels, &case.samples, true)?;
         let chip = emulator.run(&job, JOB_LIMIT)?;
         // Counting must not change what is computed.
-        Report::on_host(&job)?
-            .compare(&chip)
-            .with_context(|| format!("detector {}", case.name))?;
+        Report::on_host(&job)?.compare(&chip).with_context(|| format!("detector {}", case.name))?;
         rows.extend(chip.rows(case.name, program_bytes));
     }
     Ok(rows)
@@ -125,11 +122,7 @@ fn refusals(emulator: &Emulator) -> Result<()> {
     let cut = &case.detector[..case.detector.len() - 4];
     let refused = [
         ("a damaged job", damaged, "checksum"),
-        (
-            "a cut detector",
-            job(cut, case.channels, &case.samples, false)?,
-            "detector is refused",
-        ),
+        ("a cut detector", job(cut, case.channels, &case.samples, false)?, "detector is refused"),
     ];
     for (what, job, reason) in refused {
         match emulator.run(&job, JOB_LIMIT) {
@@ -141,21 +134,14 @@ fn refusals(emulator: &Emulator) -> Result<()> {
     let mut samples = case.samples.clone();
     samples[0] = f32::from_bits(samples[0].to_bits() ^ 1);
     let other = job(&case.detector, case.channels, &samples, false)?;
-    if Report::on_host(&whole)?
-        .compare(&emulator.run(&other, JOB_LIMIT)?)
-        .is_ok()
-    {
+    if Report::on_host(&whole)?.compare(&emulator.run(&other, JOB_LIMIT)?).is_ok() {
         bail!("the comparison does not see that a sample differs in its lowest bit");
     }
     Ok(())
 }
 
 fn job(detector: &[u8], channels: usize, samples: &[f32], count: bool) -> Result<Vec<u8>> {
-    let settings = Settings {
-        channels,
-        block_windows: BLOCK_WINDOWS,
-        count,
-    };
+    let settings = Settings { channels, block_windows: BLOCK_WINDOWS, count };
     let layout = Layout::plan(settings, detector.len(), samples.len())?;
     let mut bytes = vec![0; layout.len()];
     layout.write(&mut bytes, detector, samples)?;

@@ -106,6 +106,15 @@ impl std::str::FromStr for Source {
     }
 }
 
+impl Source {
+    /// Splits the part into its first `share` and the rest.
+    pub(crate) fn split(&self, share: f64) -> (Self, Self) {
+        let middle = self.part.start + (self.part.end - self.part.start) * share;
+        let with = |part| Self { path: self.path.clone(), part };
+        (with(self.part.start..middle), with(middle..self.part.end))
+    }
+}
+
 impl ReadArgs {
     fn options(&self) -> ReadOptions {
         let choice = |name: &Option<String>| match name.as_deref() {
@@ -149,7 +158,7 @@ impl ReadArgs {
         }
         if !report.skipped_columns.is_empty() {
             output.note(format!(
-                "`{}`: left out, no numbers: {}",
+                "`{}`: columns left out: {}",
                 recording.name,
                 report.skipped_columns.join(", ")
             ));

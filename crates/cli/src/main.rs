@@ -23,12 +23,7 @@ enum Outcome {
 /// Watches sensors: trains anomaly detectors from recordings of normal behaviour, runs them on
 /// microcontrollers, collects what they report and raises alarms.
 #[derive(Debug, Parser)]
-#[command(
-    name = "stonechat",
-    version,
-    propagate_version = true,
-    max_term_width = 100
-)]
+#[command(name = "stonechat", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Start here:  stonechat demo\n\nExit codes: 0 done; 1 an honest no (anomalies found, a check failed); 2 wrong use, environment or an internal fault."
 )]
@@ -104,15 +99,10 @@ mod tests {
             if command.has_subcommands() {
                 command.get_subcommands().for_each(|sub| check(sub, &path));
             } else {
-                let help = command
-                    .get_after_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Example"), "`{path}` has no example");
             }
         }
-        Cli::command()
-            .get_subcommands()
-            .for_each(|sub| check(sub, "stonechat"));
+        Cli::command().get_subcommands().for_each(|sub| check(sub, "stonechat"));
     }
 }

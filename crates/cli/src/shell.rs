@@ -50,6 +50,16 @@ pub(crate) trait SampleSource: Send {
     fn can_wait(&self) -> bool;
 }
 
+impl SampleSource for Box<dyn SampleSource> {
+    fn next_sample(&mut self) -> Option<(Vec<f32>, bool)> {
+        (**self).next_sample()
+    }
+
+    fn can_wait(&self) -> bool {
+        (**self).can_wait()
+    }
+}
+
 /// How fast samples are taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
@@ -198,11 +208,7 @@ struct Clock {
 
 impl Clock {
     fn new(pace: Pace) -> Self {
-        Self {
-            pace,
-            started: Instant::now(),
-            taken: 0,
-        }
+        Self { pace, started: Instant::now(), taken: 0 }
     }
 
     fn next_due(&self) -> Instant {
@@ -220,11 +226,7 @@ impl Clock {
 
     fn next_wake(&self, waits_for_network: bool) -> Instant {
         let tick = Instant::now() + TICK;
-        if waits_for_network {
-            tick
-        } else {
-            self.next_due().min(tick)
-        }
+        if waits_for_network { tick } else { self.next_due().min(tick) }
     }
 }
 
@@ -279,8 +281,7 @@ impl Connection {
             };
             self.handed.push_back(transmit.sequence);
             let sent =
-                self.client
-                    .try_publish(&self.topic, QoS::AtLeastOnce, false, transmit.payload);
+                self.client.try_publish(&self.topic, QoS::AtLeastOnce, false, transmit.payload);
             // The client's queue is as long as the outbox, so it takes every message.
             debug_assert!(sent.is_ok(), "the client's queue is full");
         }
@@ -311,11 +312,7 @@ impl Connection {
     }
 }
 
-type Opened = (
-    AsyncClient,
-    mpsc::Receiver<Result<Event, ConnectionError>>,
-    JoinHandle<()>,
-);
+type Opened = (AsyncClient, mpsc::Receiver<Result<Event, ConnectionError>>, JoinHandle<()>);
 
 /// Connects after `wait`, in a task of its own: connecting must not be broken off by a sample.
 fn open(link: &Link, wait: Duration) -> Opened {
@@ -369,9 +366,7 @@ pub(crate) fn random_session() -> anyhow::Result<u32> {
 
 /// Returns unix microseconds.
 pub(crate) fn now_us() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, micros)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -18,40 +18,12 @@ const KILLS: u64 = 20;
 #[ignore = "takes more than a minute: cargo xtask test --only crash"]
 fn what_was_acknowledged_is_stored_exactly_once() {
     let folder = Folder::new("crash");
-    run_json(
-        &folder,
-        &[
-            "data",
-            "synth",
-            "temperature",
-            "--rows",
-            "2000",
-            "-o",
-            "normal.csv",
-        ],
-    );
-    run_json(
-        &folder,
-        &[
-            "train",
-            "normal.csv",
-            "--epochs",
-            "5",
-            "-o",
-            "room.detector",
-        ],
-    );
+    run_json(&folder, &["data", "synth", "temperature", "--rows", "2000", "-o", "normal.csv"]);
+    run_json(&folder, &["train", "normal.csv", "--epochs", "5", "-o", "room.detector"]);
     let ids: Vec<String> = (0..DEVICES).map(|index| format!("load-{index}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let added = run(
-        &folder,
-        &[&["device", "add", "--data", "data"], &ids[..]].concat(),
-    );
-    assert!(
-        added.status.success(),
-        "{}",
-        String::from_utf8_lossy(&added.stderr)
-    );
+    let added = run(&folder, &[&["device", "add", "--data", "data"], &ids[..]].concat());
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     std::fs::write(folder.path().join("credentials"), added.stdout).expect("writable");
 
     let port = free_port();
@@ -89,38 +61,24 @@ fn what_was_acknowledged_is_stored_exactly_once() {
         server = Server::start(&folder, port);
     }
     let fleet = fleet.wait_with_output().expect("the fleet ends");
-    assert!(
-        fleet.status.success(),
-        "{}",
-        String::from_utf8_lossy(&fleet.stderr)
-    );
+    assert!(fleet.status.success(), "{}", String::from_utf8_lossy(&fleet.stderr));
 
     let mut windows = BTreeMap::new();
     for line in String::from_utf8(fleet.stdout).expect("UTF-8").lines() {
         let ran: Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(ran["reports_dropped"], 0, "{ran}");
-        windows.insert(
-            ran["device"].as_str().expect("a name").to_owned(),
-            ran["windows"].as_u64(),
-        );
+        windows.insert(ran["device"].as_str().expect("a name").to_owned(), ran["windows"].as_u64());
     }
     assert_eq!(windows.len(), DEVICES);
     let acknowledged =
         std::fs::read_to_string(folder.path().join("acknowledged")).expect("the log");
     let acknowledged: BTreeSet<&str> = acknowledged.lines().collect();
     let status = server.api("/status");
-    assert_eq!(
-        status["messages_stored"].as_u64(),
-        Some(acknowledged.len() as u64),
-        "{status}"
-    );
+    assert_eq!(status["messages_stored"].as_u64(), Some(acknowledged.len() as u64), "{status}");
     for (device, windows) in &windows {
         let stored = server.api(&format!("/devices/{device}"));
         let channels = stored["channels"].as_array().expect("channels");
-        let score = channels
-            .iter()
-            .find(|channel| channel["name"] == "score")
-            .expect("a score");
+        let score = channels.iter().find(|channel| channel["name"] == "score").expect("a score");
         assert_eq!(score["readings"].as_u64(), *windows, "{device}");
     }
     println!(

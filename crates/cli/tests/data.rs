@@ -58,23 +58,13 @@ fn the_fan_is_told_from_every_other_state_at_int8() {
     assert_eq!(inspected[0]["engine"], "dense autoencoder, int8");
     let (normal, training) = (fan("low_0") + FAN_NORMAL, fan("low_0") + FAN_TRAINING);
     let anomalous = FAN_ANOMALOUS.map(fan);
-    let mut args = vec![
-        "evaluate",
-        "fan.detector",
-        &normal,
-        "--rate",
-        "200",
-        "--trained-on",
-        &training,
-    ];
+    let mut args =
+        vec!["evaluate", "fan.detector", &normal, "--rate", "200", "--trained-on", &training];
     for path in &anomalous {
         args.extend(["--anomalous", path]);
     }
     let report = &run_json(&folder, &args)[0];
-    println!(
-        "{}",
-        serde_json::to_string(detector_row(report)).expect("JSON")
-    );
+    println!("{}", serde_json::to_string(detector_row(report)).expect("JSON"));
     assert_eq!(report["windows"], 1_017);
     let number = |key: &str| detector_row(report)[key].as_f64().expect(key);
     assert!(number("roc_auc") >= 0.99, "{report}");
@@ -93,37 +83,18 @@ fn a_coin_on_the_fan_opens_an_alarm_in_the_server() {
     let server = Server::start(&folder, port);
     let address = format!("127.0.0.1:{port}");
     let replay = |recording: &str| {
-        let args = [
-            "--json",
-            "device",
-            "run",
-            recording,
-            "--rate",
-            "200",
-            "--detector",
-            "fan.detector",
-        ];
-        let more = [
-            "--credentials",
-            "credentials",
-            "--server",
-            &address,
-            "--speed",
-            "max",
-        ];
-        let run = stonechat(&folder, &[&args[..], &more[..]].concat())
-            .stderr(Stdio::inherit())
-            .output();
+        let args =
+            ["--json", "device", "run", recording, "--rate", "200", "--detector", "fan.detector"];
+        let more = ["--credentials", "credentials", "--server", &address, "--speed", "max"];
+        let run =
+            stonechat(&folder, &[&args[..], &more[..]].concat()).stderr(Stdio::inherit()).output();
         let run = run.expect("the program starts");
         assert!(run.status.success());
         serde_json::from_slice::<Value>(&run.stdout).expect("JSON")
     };
     let normal = replay(&(fan("low_0") + FAN_NORMAL));
     assert_eq!(normal["anomalies_raised"], 0, "{normal}");
-    assert_eq!(
-        server.api("/alarms")["alarms"].as_array().map(Vec::len),
-        Some(0)
-    );
+    assert_eq!(server.api("/alarms")["alarms"].as_array().map(Vec::len), Some(0));
     let coin = replay(&fan("low_1"));
     assert_eq!(coin["all_acknowledged"], true);
     let begun = Instant::now();
@@ -131,20 +102,11 @@ fn a_coin_on_the_fan_opens_an_alarm_in_the_server() {
         let alarms = server.api("/alarms?state=open");
         let alarms = alarms["alarms"].as_array().expect("a list");
         if let [alarm] = &alarms[..] {
-            assert_eq!(
-                (&alarm["device"], &alarm["kind"]),
-                (&"fan-1".into(), &"anomaly".into())
-            );
-            assert!(
-                alarm["peak_score"].as_f64() > alarm["threshold"].as_f64(),
-                "{alarm}"
-            );
+            assert_eq!((&alarm["device"], &alarm["kind"]), (&"fan-1".into(), &"anomaly".into()));
+            assert!(alarm["peak_score"].as_f64() > alarm["threshold"].as_f64(), "{alarm}");
             break;
         }
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "no alarm: {alarms:?}"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(10), "no alarm: {alarms:?}");
         sleep(Duration::from_millis(50));
     }
 }
@@ -157,47 +119,21 @@ fn the_machine_is_watched_in_the_order_of_time() {
     let folder = Folder::new("data-machine");
     let recording = data("nab/data/realKnownCause/machine_temperature_system_failure.csv");
     let labels = data("nab/labels/combined_windows.json");
-    let (training, rest) = (
-        format!("{recording}@0%..15%"),
-        format!("{recording}@15%..100%"),
-    );
+    let (training, rest) = (format!("{recording}@0%..15%"), format!("{recording}@15%..100%"));
     let reading = ["--intervals", &labels, "--allow-clock-steps"];
     // A day, in means of half an hour.
-    let recipe = [
-        "--window",
-        "288",
-        "--stride",
-        "1",
-        "--features",
-        "samples:6",
-        "--encoder",
-        "8,3",
-    ];
+    let recipe =
+        ["--window", "288", "--stride", "1", "--features", "samples:6", "--encoder", "8,3"];
     run_json(
         &folder,
-        &[
-            &["train", &training, "-o", "machine.detector"],
-            &recipe[..],
-            &reading[..],
-        ]
-        .concat(),
+        &[&["train", &training, "-o", "machine.detector"], &recipe[..], &reading[..]].concat(),
     );
-    let evaluate = [
-        "evaluate",
-        "machine.detector",
-        &rest,
-        "--trained-on",
-        &training,
-    ];
+    let evaluate = ["evaluate", "machine.detector", &rest, "--trained-on", &training];
     let report = &run_json(&folder, &[&evaluate[..], &reading[..]].concat())[0];
     for row in report["rows"].as_array().expect("rows") {
         println!("{row}");
     }
-    assert_eq!(
-        report["rows"].as_array().map(Vec::len),
-        Some(5),
-        "the detector and four controls"
-    );
+    assert_eq!(report["rows"].as_array().map(Vec::len), Some(5), "the detector and four controls");
     let events = &detector_row(report)["events"];
     assert!(events["intervals_detected"].as_u64() >= Some(2), "{events}");
 
@@ -206,22 +142,9 @@ fn the_machine_is_watched_in_the_order_of_time() {
     let port = free_port();
     let _server = Server::start(&folder, port);
     let address = format!("127.0.0.1:{port}");
-    let device = [
-        "device",
-        "run",
-        &rest,
-        "--detector",
-        "machine.detector",
-        "--credentials",
-        "credentials",
-    ];
-    let more = [
-        "--server",
-        &address,
-        "--speed",
-        "max",
-        "--allow-clock-steps",
-    ];
+    let device =
+        ["device", "run", &rest, "--detector", "machine.detector", "--credentials", "credentials"];
+    let more = ["--server", &address, "--speed", "max", "--allow-clock-steps"];
     let ran = &run_json(&folder, &[&device[..], &more[..]].concat())[0];
     assert_eq!(ran["windows"], report["windows"]);
     assert_eq!(ran["anomalies_raised"], events["alarms"]);

@@ -63,11 +63,7 @@ impl Decision {
                 }
             }
             Verdict::Anomaly => {
-                self.calm = if score <= rule.clear_level {
-                    self.calm.saturating_add(1)
-                } else {
-                    0
-                };
+                self.calm = if score <= rule.clear_level { self.calm.saturating_add(1) } else { 0 };
                 if self.calm >= rule.clear_count {
                     *self = Self::default();
                 }

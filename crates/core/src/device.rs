@@ -223,14 +223,7 @@ impl<'d, 'm> Device<'d, 'm> {
     }
 
     fn report_faults(&mut self, now_us: u64) {
-        let Self {
-            pipeline,
-            outbox,
-            faults,
-            base_name,
-            settings,
-            ..
-        } = self;
+        let Self { pipeline, outbox, faults, base_name, settings, .. } = self;
         for (channel, count) in pipeline.detector().channels().zip(faults) {
             if *count == 0 {
                 continue;
@@ -242,10 +235,7 @@ impl<'d, 'm> Device<'d, 'm> {
                 value: Value::Number(f64::from(*count)),
                 time_us: now_us,
             };
-            if outbox
-                .write(base_name, settings, pipeline.detector(), &[reading])
-                .is_ok()
-            {
+            if outbox.write(base_name, settings, pipeline.detector(), &[reading]).is_ok() {
                 *count = 0;
             }
         }
@@ -259,20 +249,9 @@ impl<'d, 'm> Device<'d, 'm> {
     }
 
     fn write_window(&mut self, time_us: u64, result: &WindowResult) -> Result<(), Full> {
-        let Self {
-            pipeline,
-            outbox,
-            base_name,
-            settings,
-            ..
-        } = self;
+        let Self { pipeline, outbox, base_name, settings, .. } = self;
         let detector = pipeline.detector();
-        let reading = |name, value| Reading {
-            name,
-            unit: "",
-            value,
-            time_us,
-        };
+        let reading = |name, value| Reading { name, unit: "", value, time_us };
         let threshold = detector.decision_rule().threshold;
         // The three belong together: a message holds all of them or none.
         outbox.write(
@@ -291,10 +270,9 @@ impl<'d, 'm> Device<'d, 'm> {
                 let index = trace.first + position;
                 let age = ((trace.count - 1 - position) * trace.step) as f64 * period_us;
                 let time_us = time_us.saturating_sub(age as u64);
-                let (Some(signal), Some(reconstruction)) = (
-                    pipeline.features().get(index),
-                    pipeline.reconstruction(index),
-                ) else {
+                let (Some(signal), Some(reconstruction)) =
+                    (pipeline.features().get(index), pipeline.reconstruction(index))
+                else {
                     continue;
                 };
                 let mut name = NameBuffer::new();
@@ -347,10 +325,7 @@ struct NameBuffer {
 
 impl NameBuffer {
     fn new() -> Self {
-        Self {
-            bytes: [0; 80],
-            len: 0,
-        }
+        Self { bytes: [0; 80], len: 0 }
     }
 
     /// Holds `name` followed by `suffix`; both are short enough by the limits of channel and
@@ -431,18 +406,12 @@ impl<'m> Outbox<'m> {
 
     /// Room for a window means an empty slot beside the open one: a window may need a new message.
     fn has_room(&self) -> bool {
-        let empty = self
-            .slots()
-            .iter()
-            .filter(|slot| slot.state == SlotState::Empty)
-            .count();
+        let empty = self.slots().iter().filter(|slot| slot.state == SlotState::Empty).count();
         empty > 1 || (empty == 1 && self.slot_count == 1)
     }
 
     fn is_empty(&self) -> bool {
-        self.slots()
-            .iter()
-            .all(|slot| slot.state == SlotState::Empty)
+        self.slots().iter().all(|slot| slot.state == SlotState::Empty)
     }
 
     /// Writes readings into the open message, all of them or none, opening a new message when
@@ -482,28 +451,16 @@ impl<'m> Outbox<'m> {
     ) -> Result<usize, Full> {
         let slot = self.find(SlotState::Empty).ok_or(Full)?;
         let sequence = self.next_sequence;
-        let id = MessageId {
-            session: settings.session,
-            sequence,
-        };
+        let id = MessageId { session: settings.session, sequence };
         let opened_us = readings.first().map_or(0, |reading| reading.time_us);
         let memory = self.slot_memory(slot);
         let mut pack = uplink::open(memory, base_name.as_str(), seconds(opened_us), id)?;
         if sequence == 0 {
             let name = Value::Text(detector.name());
-            pack.push(&Record {
-                name: DETECTOR,
-                unit: "",
-                value: name,
-                time_s: 0.0,
-            })?;
+            pack.push(&Record { name: DETECTOR, unit: "", value: name, time_s: 0.0 })?;
         }
         let len = pack.len();
-        self.slots[slot] = Slot {
-            state: SlotState::Open,
-            sequence,
-            len,
-        };
+        self.slots[slot] = Slot { state: SlotState::Open, sequence, len };
         self.opened_us = Some(opened_us);
         self.next_sequence = self.next_sequence.wrapping_add(1);
         Ok(slot)
@@ -551,13 +508,7 @@ impl<'m> Outbox<'m> {
         slot.state = SlotState::Sent;
         let start = index * OUTBOX_SLOT_LEN;
         let payload = &self.memory[start..start + slot.len];
-        Some((
-            Transmit {
-                sequence: slot.sequence,
-                payload,
-            },
-            first,
-        ))
+        Some((Transmit { sequence: slot.sequence, payload }, first))
     }
 
     fn acknowledge(&mut self, sequence: u32) {

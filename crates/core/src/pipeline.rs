@@ -95,11 +95,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
         let score = self.score();
         let before = self.decision.verdict();
         let verdict = self.decision.push(self.detector.decision_rule(), score);
-        Ok(Some(WindowResult {
-            score,
-            verdict,
-            changed: verdict != before,
-        }))
+        Ok(Some(WindowResult { score, verdict, changed: verdict != before }))
     }
 
     /// Takes a sample in and tells whether it completes a window; the first stage of [`Pipeline::push`].
@@ -109,9 +105,8 @@ impl<'d, 'm> Pipeline<'d, 'm> {
     pub fn collect(&mut self, sample: &[f32]) -> Result<bool, SensorFault> {
         let mut channels = 0;
         for channel in 0..self.detector.channel_count() {
-            let admitted = sample
-                .get(channel)
-                .is_some_and(|value| self.detector.admits(channel, *value));
+            let admitted =
+                sample.get(channel).is_some_and(|value| self.detector.admits(channel, *value));
             channels |= u16::from(!admitted) << channel;
         }
         if channels != 0 {
@@ -148,9 +143,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
                 engine.run(self.scaled, self.reconstruction, self.engine_memory);
             }
         }
-        self.detector
-            .score_rule()
-            .score(self.scaled, self.reconstruction, self.detector.gains())
+        self.detector.score_rule().score(self.scaled, self.reconstruction, self.detector.gains())
     }
 
     fn scale(&mut self) {
@@ -195,9 +188,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
     #[must_use]
     pub fn reconstruction(&self, index: usize) -> Option<f32> {
         let entry = self.detector.scaler().get(index)?;
-        self.reconstruction
-            .get(index)
-            .map(|scaled| scaled / entry.gain + entry.offset)
+        self.reconstruction.get(index).map(|scaled| scaled / entry.gain + entry.offset)
     }
 
     /// Returns the verdict that holds now.

@@ -65,10 +65,7 @@ impl Quantity {
     /// Returns the quantity with the number of the detector file; unknown numbers are [`Quantity::Other`].
     #[must_use]
     pub fn from_number(number: u16) -> Self {
-        Self::ALL
-            .get(usize::from(number))
-            .copied()
-            .unwrap_or(Self::Other)
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Other)
     }
 
     /// Returns the quantity that a SenML unit usually measures.

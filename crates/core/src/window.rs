@@ -18,12 +18,7 @@ impl<'m> Window<'m> {
     #[must_use]
     pub(crate) fn new(samples: &'m mut [f32], len: usize, stride: usize) -> Self {
         debug_assert!(len > 0 && stride > 0 && stride <= len && samples.len().is_multiple_of(len));
-        Self {
-            samples,
-            len,
-            stride,
-            filled: 0,
-        }
+        Self { samples, len, stride, filled: 0 }
     }
 
     /// Appends a sample, one value a channel, and tells whether the window is complete now.
@@ -53,9 +48,6 @@ impl<'m> Window<'m> {
     /// Returns the samples of a channel in the order of time.
     #[must_use]
     pub fn channel(&self, channel: usize) -> &[f32] {
-        self.samples
-            .chunks_exact(self.len)
-            .nth(channel)
-            .map_or(&[], |run| &run[..self.filled])
+        self.samples.chunks_exact(self.len).nth(channel).map_or(&[], |run| &run[..self.filled])
     }
 }

@@ -11,22 +11,13 @@ fn verdicts(rule: &DecisionRule, scores: &[f32]) -> String {
     scores.iter().map(letter).collect()
 }
 
-const RULE: DecisionRule = DecisionRule {
-    threshold: 1.0,
-    clear_level: 0.5,
-    raise_count: 2,
-    raise_of: 3,
-    clear_count: 2,
-};
+const RULE: DecisionRule =
+    DecisionRule { threshold: 1.0, clear_level: 0.5, raise_count: 2, raise_of: 3, clear_count: 2 };
 
 #[test]
 fn two_of_three_raise() {
     assert_eq!(verdicts(&RULE, &[2.0, 0.0, 0.0, 2.0, 0.0, 2.0]), "nnnnnA");
-    assert_eq!(
-        verdicts(&RULE, &[1.0, 1.0, 1.0]),
-        "nnn",
-        "the threshold itself is normal"
-    );
+    assert_eq!(verdicts(&RULE, &[1.0, 1.0, 1.0]), "nnn", "the threshold itself is normal");
 }
 
 #[test]
@@ -42,11 +33,7 @@ fn only_calm_scores_in_a_row_clear() {
 
 #[test]
 fn the_longest_rule_counts_every_score() {
-    let rule = DecisionRule {
-        raise_count: 32,
-        raise_of: 32,
-        ..RULE
-    };
+    let rule = DecisionRule { raise_count: 32, raise_of: 32, ..RULE };
     assert!(rule.is_legal());
     let verdicts = verdicts(&rule, &[2.0; 33]);
     assert_eq!(verdicts.find('A'), Some(31));
@@ -56,31 +43,12 @@ fn the_longest_rule_counts_every_score() {
 fn rules_that_cannot_be_followed_are_known() {
     assert!(RULE.is_legal());
     for rule in [
-        DecisionRule {
-            threshold: f32::NAN,
-            ..RULE
-        },
-        DecisionRule {
-            clear_level: 2.0,
-            ..RULE
-        },
-        DecisionRule {
-            raise_count: 0,
-            ..RULE
-        },
-        DecisionRule {
-            raise_count: 4,
-            ..RULE
-        },
-        DecisionRule {
-            raise_count: 33,
-            raise_of: 33,
-            ..RULE
-        },
-        DecisionRule {
-            clear_count: 0,
-            ..RULE
-        },
+        DecisionRule { threshold: f32::NAN, ..RULE },
+        DecisionRule { clear_level: 2.0, ..RULE },
+        DecisionRule { raise_count: 0, ..RULE },
+        DecisionRule { raise_count: 4, ..RULE },
+        DecisionRule { raise_count: 33, raise_of: 33, ..RULE },
+        DecisionRule { clear_count: 0, ..RULE },
     ] {
         assert!(!rule.is_legal(), "{rule:?}");
     }

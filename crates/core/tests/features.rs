@@ -20,14 +20,7 @@ fn by_hand() {
 
 #[test]
 fn nothing_gives_zero() {
-    for feature in [
-        mean,
-        variance,
-        standard_deviation,
-        root_mean_square,
-        minimum,
-        maximum,
-    ] {
+    for feature in [mean, variance, standard_deviation, root_mean_square, minimum, maximum] {
         assert_eq!(feature(&[]), 0.0);
     }
     assert_eq!(slope(&[1.0], 10.0), 0.0);

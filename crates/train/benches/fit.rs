@@ -3,10 +3,7 @@
 //! `STONECHAT_PYTHON` names a Python with `testdata/oracles/requirements-bench.txt`; without it only
 //! our own time is printed. `--json` prints one object a line.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
-#![allow(
-    clippy::print_stderr,
-    reason = "a benchmark says what it leaves out on stderr"
-)]
+#![allow(clippy::print_stderr, reason = "a benchmark says what it leaves out on stderr")]
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -128,15 +125,9 @@ fn furthest(ours: &[f64], theirs: &[f64]) -> f64 {
         return f64::NAN;
     }
     let pairs = ours.iter().zip(theirs);
-    pairs
-        .map(|(a, b)| (a - b).abs() / b)
-        .fold(0.0, |most, difference| {
-            if difference > most || difference.is_nan() {
-                difference
-            } else {
-                most
-            }
-        })
+    pairs.map(|(a, b)| (a - b).abs() / b).fold(0.0, |most, difference| {
+        if difference > most || difference.is_nan() { difference } else { most }
+    })
 }
 
 fn time(
@@ -145,11 +136,7 @@ fn time(
     architecture: &Architecture,
     options: &FitOptions,
 ) -> Result<Timing, Box<dyn Error>> {
-    let mut best = Timing {
-        name: "stonechat".into(),
-        seconds: f64::INFINITY,
-        losses: Vec::new(),
-    };
+    let mut best = Timing { name: "stonechat".into(), seconds: f64::INFINITY, losses: Vec::new() };
     for _ in 0..case.runs {
         let start = Instant::now();
         let rows = Rows::new(values, case.width)?;
@@ -170,35 +157,21 @@ fn peer(
         eprintln!("no peer: STONECHAT_PYTHON does not name a Python with PyTorch");
         return Ok(None);
     };
-    if !Command::new(&python)
-        .args(["-c", "import torch"])
-        .stderr(Stdio::null())
-        .status()?
-        .success()
+    if !Command::new(&python).args(["-c", "import torch"]).stderr(Stdio::null()).status()?.success()
     {
         eprintln!("no peer: the Python named by STONECHAT_PYTHON has no PyTorch");
         return Ok(None);
     }
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench_fit_rows.f32");
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     std::fs::write(&path, bytes)?;
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testdata/oracles/bench_fit.py"
-    );
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracles/bench_fit.py");
     let output = Command::new(&python)
         .arg(script)
         .arg(&path)
         .args(
-            [
-                values.len() / architecture.widths[0],
-                options.epochs,
-                options.batch,
-            ]
-            .map(|number| number.to_string()),
+            [values.len() / architecture.widths[0], options.epochs, options.batch]
+                .map(|number| number.to_string()),
         )
         .arg(options.seed.to_string())
         .args(architecture.widths.iter().map(usize::to_string))
@@ -210,10 +183,7 @@ fn peer(
     let report: Value = serde_json::from_slice(&output.stdout)?;
     let numbers = |key: &str| -> Vec<f64> {
         let list = report[key].as_array();
-        list.into_iter()
-            .flatten()
-            .filter_map(Value::as_f64)
-            .collect()
+        list.into_iter().flatten().filter_map(Value::as_f64).collect()
     };
     Ok(Some(Timing {
         name: format!(

@@ -14,26 +14,15 @@ use stonechat_train::plot::{
 use stonechat_train::synth::{FaultPlan, Options, temperature};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = PathBuf::from(
-        std::env::args()
-            .nth(1)
-            .ok_or("name a folder for the pictures")?,
-    );
+    let folder = PathBuf::from(std::env::args().nth(1).ok_or("name a folder for the pictures")?);
     std::fs::create_dir_all(&folder)?;
     let save = |name: &str, picture: &Picture| -> Result<(), Box<dyn Error>> {
         std::fs::write(folder.join(format!("{name}.svg")), picture.svg())?;
         std::fs::write(folder.join(format!("{name}.png")), picture.png()?)?;
         Ok(())
     };
-    let faults = FaultPlan::Random {
-        count: 6,
-        first_row: 600,
-    };
-    let (recording, _) = temperature(&Options {
-        rows: 4_000,
-        faults,
-        ..Options::default()
-    })?;
+    let faults = FaultPlan::Random { count: 6, first_row: 600 };
+    let (recording, _) = temperature(&Options { rows: 4_000, faults, ..Options::default() })?;
     let labels = recording.labels.clone().unwrap_or_default();
     let spans = label_spans(&recording);
 
@@ -47,24 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             average
         })
         .collect();
-    let scores: Vec<f64> = signal
-        .iter()
-        .zip(&followed)
-        .map(|(a, b)| f64::from((a - b).powi(2)) + 1e-3)
-        .collect();
+    let scores: Vec<f64> =
+        signal.iter().zip(&followed).map(|(a, b)| f64::from((a - b).powi(2)) + 1e-3).collect();
     let threshold = 0.15;
 
     let channel = &recording.channels[0];
     save(
         "reconstruction",
-        &reconstruction(
-            "Room 1",
-            channel,
-            &recording.time_us,
-            signal,
-            &followed,
-            &spans,
-        )?,
+        &reconstruction("Room 1", channel, &recording.time_us, signal, &followed, &spans)?,
     )?;
     let part = 600..1_400;
     save(
@@ -80,13 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     save(
         "scores",
-        &scores_over_time(
-            "Room 1: score",
-            &recording.time_us,
-            &scores,
-            threshold,
-            &spans,
-        )?,
+        &scores_over_time("Room 1: score", &recording.time_us, &scores, threshold, &spans)?,
     )?;
     save(
         "histogram",
@@ -102,24 +75,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let reversed: Vec<f64> = scores.iter().map(|score| (score * 1e4) % 1.0).collect();
     let other = roc_curve(&reversed, &labels);
     let curves = [
-        RocLine {
-            name: "moving average",
-            points: &curve,
-            area,
-        },
-        RocLine {
-            name: "noise",
-            points: &other,
-            area: roc_auc(&reversed, &labels).unwrap_or(0.5),
-        },
+        RocLine { name: "moving average", points: &curve, area },
+        RocLine { name: "noise", points: &other, area: roc_auc(&reversed, &labels).unwrap_or(0.5) },
     ];
-    save(
-        "roc",
-        &roc(
-            "machine: ROC on machine_temperature_system_failure.csv",
-            &curves,
-        )?,
-    )?;
+    save("roc", &roc("machine: ROC on machine_temperature_system_failure.csv", &curves)?)?;
     save(
         "confusion",
         &confusion_matrix(
@@ -129,25 +88,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
 
     if let Some(path) = std::env::args().nth(2) {
-        let options = ReadOptions {
-            allow_clock_steps: true,
-            ..ReadOptions::default()
-        };
+        let options = ReadOptions { allow_clock_steps: true, ..ReadOptions::default() };
         let (recording, _) = stonechat_train::dataset::read(path.as_ref(), &options)?;
         let first: Vec<f32> = recording.channel(0).collect();
-        let scores: Vec<f64> = first
-            .iter()
-            .map(|value| f64::from((value - first[0]).abs()))
-            .collect();
+        let scores: Vec<f64> =
+            first.iter().map(|value| f64::from((value - first[0]).abs())).collect();
         let (channel, time_us) = (&recording.channels[0], &recording.time_us);
-        save(
-            "file",
-            &reconstruction(&recording.name, channel, time_us, &first, &first, &[])?,
-        )?;
-        save(
-            "file-scores",
-            &scores_over_time(&recording.name, time_us, &scores, 40.0, &[])?,
-        )?;
+        save("file", &reconstruction(&recording.name, channel, time_us, &first, &first, &[])?)?;
+        save("file-scores", &scores_over_time(&recording.name, time_us, &scores, 40.0, &[])?)?;
     }
     Ok(())
 }

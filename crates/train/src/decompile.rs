@@ -32,11 +32,7 @@ pub fn decompile(detector: &Detector<'_>) -> Option<DetectorNetwork> {
                 layers.push(int8_layer(&layer, scale, zero_point));
                 (scale, zero_point) = (layer.entry.output_scale, layer.entry.output_zero_point);
             }
-            Some(DetectorNetwork::Int8(QuantisedNetwork {
-                input_scale,
-                input_zero_point,
-                layers,
-            }))
+            Some(DetectorNetwork::Int8(QuantisedNetwork { input_scale, input_zero_point, layers }))
         }
         _ => None,
     }
@@ -63,9 +59,8 @@ fn float_layer(layer: &FloatLayer<'_>) -> Layer {
 
 fn int8_layer(layer: &Int8Layer<'_>, input_scale: f32, input_zero_point: i32) -> QuantisedLayer {
     let entry = layer.entry;
-    let rows: Vec<Vec<i8>> = (0..entry.outputs as usize)
-        .map(|output| layer.row(output).collect())
-        .collect();
+    let rows: Vec<Vec<i8>> =
+        (0..entry.outputs as usize).map(|output| layer.row(output).collect()).collect();
     let unfold = |(row, bias): (&Vec<i8>, &i32)| {
         let sum: i32 = row.iter().map(|weight| i32::from(*weight)).sum();
         bias.wrapping_add(sum.wrapping_mul(input_zero_point))
@@ -73,11 +68,7 @@ fn int8_layer(layer: &Int8Layer<'_>, input_scale: f32, input_zero_point: i32) ->
     let output_scale = entry.output_scale;
     let weight_scale = |factor: &Requantisation| weight_scale(*factor, input_scale, output_scale);
     let mut weight_scales: Vec<f32> = layer.requantisation.iter().map(weight_scale).collect();
-    if layer
-        .requantisation
-        .windows(2)
-        .all(|pair| pair[0] == pair[1])
-    {
+    if layer.requantisation.windows(2).all(|pair| pair[0] == pair[1]) {
         weight_scales.truncate(1);
     }
     QuantisedLayer {

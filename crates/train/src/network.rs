@@ -167,10 +167,7 @@ impl Network {
     /// Number of weights and biases.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.layers
-            .iter()
-            .map(|layer| layer.weights.len() + layer.bias.len())
-            .sum()
+        self.layers.iter().map(|layer| layer.weights.len() + layer.bias.len()).sum()
     }
 
     /// Checks widths, lengths and that every number is finite.
@@ -178,11 +175,7 @@ impl Network {
     /// # Errors
     /// The first fault found, as a [`NetworkError`].
     pub fn check(&self) -> Result<(), NetworkError> {
-        check_chain(
-            self.layers
-                .iter()
-                .map(|layer| (layer.inputs, layer.outputs)),
-        )?;
+        check_chain(self.layers.iter().map(|layer| (layer.inputs, layer.outputs)))?;
         for (index, layer) in self.layers.iter().enumerate() {
             let size = layer.inputs * layer.outputs;
             check_length(index, "weights", layer.weights.len(), size)?;
@@ -201,11 +194,7 @@ impl Network {
     /// When `row` is not as long as the network's input or the network fails [`Network::check`].
     #[must_use]
     pub fn forward(&self, row: &[f32]) -> Vec<f32> {
-        assert_eq!(
-            row.len(),
-            self.inputs(),
-            "a row must be as long as the input"
-        );
+        assert_eq!(row.len(), self.inputs(), "a row must be as long as the input");
         let mut values = row.to_vec();
         for layer in &self.layers {
             values = layer.forward(&values);
@@ -246,11 +235,7 @@ impl QuantisedNetwork {
     /// # Errors
     /// The first fault found, as a [`NetworkError`].
     pub fn check(&self) -> Result<(), NetworkError> {
-        check_chain(
-            self.layers
-                .iter()
-                .map(|layer| (layer.inputs, layer.outputs)),
-        )?;
+        check_chain(self.layers.iter().map(|layer| (layer.inputs, layer.outputs)))?;
         check_scales(0, "input_scale", &[self.input_scale])?;
         check_zero_point(0, "input_zero_point", self.input_zero_point)?;
         for (index, layer) in self.layers.iter().enumerate() {
@@ -293,20 +278,12 @@ pub(crate) fn check_chain(
     for (layer, (inputs, outputs)) in widths.enumerate() {
         let allowed = 1..=NETWORK_WIDTH_MAX;
         if !allowed.contains(&inputs) || !allowed.contains(&outputs) {
-            return Err(NetworkError::Width {
-                layer,
-                inputs,
-                outputs,
-            });
+            return Err(NetworkError::Width { layer, inputs, outputs });
         }
         if let Some(previous) = previous
             && previous != inputs
         {
-            return Err(NetworkError::Chain {
-                layer,
-                inputs,
-                previous,
-            });
+            return Err(NetworkError::Chain { layer, inputs, previous });
         }
         previous = Some(outputs);
     }
@@ -322,30 +299,21 @@ fn check_length(
     if found == needed {
         return Ok(());
     }
-    Err(NetworkError::Length {
-        layer,
-        tensor,
-        found,
-        needed,
-    })
+    Err(NetworkError::Length { layer, tensor, found, needed })
 }
 
 fn check_finite(layer: usize, tensor: &'static str, values: &[f32]) -> Result<(), NetworkError> {
     values
         .iter()
         .find(|value| !value.is_finite())
-        .map_or(Ok(()), |value| {
-            Err(value_error(layer, tensor, f64::from(*value)))
-        })
+        .map_or(Ok(()), |value| Err(value_error(layer, tensor, f64::from(*value))))
 }
 
 fn check_scales(layer: usize, tensor: &'static str, scales: &[f32]) -> Result<(), NetworkError> {
     scales
         .iter()
         .find(|scale| !(scale.is_normal() && **scale > 0.0))
-        .map_or(Ok(()), |scale| {
-            Err(value_error(layer, tensor, f64::from(*scale)))
-        })
+        .map_or(Ok(()), |scale| Err(value_error(layer, tensor, f64::from(*scale))))
 }
 
 fn check_zero_point(layer: usize, tensor: &'static str, value: i32) -> Result<(), NetworkError> {
@@ -356,9 +324,5 @@ fn check_zero_point(layer: usize, tensor: &'static str, value: i32) -> Result<()
 }
 
 fn value_error(layer: usize, tensor: &'static str, value: f64) -> NetworkError {
-    NetworkError::Value {
-        layer,
-        tensor,
-        value,
-    }
+    NetworkError::Value { layer, tensor, value }
 }

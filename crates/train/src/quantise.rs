@@ -16,10 +16,7 @@ const WEIGHT_STEPS: f32 = 127.0;
 /// Steps between the ends of the int8 range.
 const ACTIVATION_STEPS: f32 = 255.0;
 /// The range where calibration saw nothing but zero: it must be some range, and no value needs it.
-const EMPTY_RANGE: Span = Span {
-    low: 0.0,
-    high: 1.0,
-};
+const EMPTY_RANGE: Span = Span { low: 0.0, high: 1.0 };
 
 /// How finely weights are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -115,10 +112,7 @@ pub fn quantise(
 ) -> Result<QuantisedNetwork, QuantiseError> {
     network.check()?;
     if calibration.width() != network.inputs() {
-        return Err(QuantiseError::Width {
-            found: calibration.width(),
-            needed: network.inputs(),
-        });
+        return Err(QuantiseError::Width { found: calibration.width(), needed: network.inputs() });
     }
     if let Calibration::Percentile(share) = options.calibration
         && !(0.0..0.5).contains(&share)
@@ -162,9 +156,7 @@ fn activation_grids(
         }
     }
     let grids = seen.into_iter().enumerate();
-    grids
-        .map(|(index, seen)| seen.grid(index, calibration))
-        .collect()
+    grids.map(|(index, seen)| seen.grid(index, calibration)).collect()
 }
 
 /// What the input or a layer's output was over the calibration rows.
@@ -179,11 +171,7 @@ struct Seen {
 impl Default for Seen {
     /// Zero is always inside, as the specification wants it to be exact.
     fn default() -> Self {
-        Self {
-            low: 0.0,
-            high: 0.0,
-            kept: Vec::new(),
-        }
+        Self { low: 0.0, high: 0.0, kept: Vec::new() }
     }
 }
 
@@ -192,11 +180,7 @@ impl Seen {
         for value in values {
             self.low = self.low.min(*value);
             // The minimum passes over what is not a number, so here it counts as infinite.
-            self.high = if value.is_nan() {
-                f32::INFINITY
-            } else {
-                self.high.max(*value)
-            };
+            self.high = if value.is_nan() { f32::INFINITY } else { self.high.max(*value) };
         }
         if keep {
             self.kept.extend_from_slice(values);
@@ -205,10 +189,7 @@ impl Seen {
 
     /// The grid of the input (`index` 0) or of layer `index - 1`.
     fn grid(mut self, index: usize, calibration: Calibration) -> Result<Grid, QuantiseError> {
-        let mut span = Span {
-            low: self.low,
-            high: self.high,
-        };
+        let mut span = Span { low: self.low, high: self.high };
         let finite = span.low.is_finite() && span.high.is_finite();
         if let Calibration::Percentile(share) = calibration
             && finite
@@ -244,10 +225,7 @@ impl Grid {
         let scale = (span.high - span.low) / ACTIVATION_STEPS;
         let least = f32::from(i8::MIN);
         let zero_point = (least - span.low / scale).round();
-        Self {
-            scale,
-            zero_point: zero_point.clamp(least, f32::from(i8::MAX)) as i32,
-        }
+        Self { scale, zero_point: zero_point.clamp(least, f32::from(i8::MAX)) as i32 }
     }
 }
 
@@ -258,9 +236,8 @@ fn quantise_layer(
     scaling: WeightScaling,
 ) -> QuantisedLayer {
     let rows = || layer.weights.chunks_exact(layer.inputs).zip(&layer.bias);
-    let needed: Vec<f32> = rows()
-        .map(|(weights, bias)| weight_scale(weights, *bias, input.scale))
-        .collect();
+    let needed: Vec<f32> =
+        rows().map(|(weights, bias)| weight_scale(weights, *bias, input.scale)).collect();
     let weight_scales = match scaling {
         WeightScaling::PerChannel => needed,
         WeightScaling::PerTensor => vec![needed.iter().copied().fold(f32::MIN_POSITIVE, f32::max)],

@@ -22,10 +22,7 @@ impl Random {
     /// Makes one of several independent generators of a seed.
     #[must_use]
     pub fn stream(seed: u64, stream: u64) -> Self {
-        let mut random = Self {
-            state: 0,
-            increment: (stream << 1) | 1,
-        };
+        let mut random = Self { state: 0, increment: (stream << 1) | 1 };
         random.next_u32();
         random.state = random.state.wrapping_add(seed);
         random.next_u32();
@@ -77,14 +74,7 @@ mod tests {
         let drawn: Vec<u32> = (0..6).map(|_| random.next_u32()).collect();
         assert_eq!(
             drawn,
-            [
-                0xa15c_02b7,
-                0x7b47_f409,
-                0xba1d_3330,
-                0x83d2_f293,
-                0xbfa4_784b,
-                0xcbed_606e
-            ]
+            [0xa15c_02b7, 0x7b47_f409, 0xba1d_3330, 0x83d2_f293, 0xbfa4_784b, 0xcbed_606e]
         );
     }
 
@@ -98,10 +88,6 @@ mod tests {
         assert!((variance - 1.0).abs() < 0.05, "{variance}");
         assert!((0..1000).all(|_| random.below(7) < 7));
         assert_eq!(random.below(0), 0);
-        assert!(
-            (0..1000)
-                .map(|_| random.between(-2.0, 3.0))
-                .all(|x| (-2.0..3.0).contains(&x))
-        );
+        assert!((0..1000).map(|_| random.between(-2.0, 3.0)).all(|x| (-2.0..3.0).contains(&x)));
     }
 }

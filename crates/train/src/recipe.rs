@@ -105,10 +105,7 @@ impl Default for Recipe {
             encoder: vec![16, 4],
             score: ScoreChoice::Rms,
             weigh_residuals: true,
-            threshold: ThresholdRule::Quantile {
-                quantile: 1.0,
-                margin: 0.25,
-            },
+            threshold: ThresholdRule::Quantile { quantile: 1.0, margin: 0.25 },
             raise_count: 2,
             raise_of: 3,
             clear_share: 0.8,
@@ -169,18 +166,13 @@ pub fn parse_feature(text: &str, channel: u16, window_len: usize) -> Result<Feat
         Some((name, parameter)) => (name, Some(parameter)),
         None => (text, None),
     };
-    let kind = FeatureKind::ALL
-        .into_iter()
-        .find(|kind| kind.name() == name)
-        .ok_or_else(|| FeatureError::Unknown {
+    let kind = FeatureKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+        FeatureError::Unknown {
             name: name.to_owned(),
             known: FeatureKind::ALL.map(FeatureKind::name).join(", "),
-        })?;
-    let wrong = |remedy| FeatureError::Parameter {
-        text: text.to_owned(),
-        window_len,
-        remedy,
-    };
+        }
+    })?;
+    let wrong = |remedy| FeatureError::Parameter { text: text.to_owned(), window_len, remedy };
     let parameter = match parameter {
         Some(parameter) => parameter
             .parse()
@@ -190,11 +182,7 @@ pub fn parse_feature(text: &str, channel: u16, window_len: usize) -> Result<Feat
         }
         None => u32::from(kind.takes_parameter()),
     };
-    let feature = Feature {
-        kind,
-        channel,
-        parameter,
-    };
+    let feature = Feature { kind, channel, parameter };
     if feature.output_len(window_len).is_none() {
         return Err(wrong(if kind.takes_parameter() {
             "its number of samples must divide the window (samples, centred_samples) or fit into it (rolling_mean)"

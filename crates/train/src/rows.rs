@@ -49,16 +49,10 @@ impl<'a> Rows<'a> {
     /// When there is no row, the last row is incomplete, or a value is not finite.
     pub fn new(values: &'a [f32], width: usize) -> Result<Self, RowsError> {
         if values.is_empty() || width == 0 {
-            return Err(RowsError::Empty {
-                values: values.len(),
-                width,
-            });
+            return Err(RowsError::Empty { values: values.len(), width });
         }
         if !values.len().is_multiple_of(width) {
-            return Err(RowsError::Ragged {
-                values: values.len(),
-                width,
-            });
+            return Err(RowsError::Ragged { values: values.len(), width });
         }
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(Self { values, width }),

@@ -38,25 +38,12 @@ fn metrics_equal_those_of_tsb_ad() {
     assert_eq!(vectors.len(), 6);
     for (index, vector) in vectors.iter().enumerate() {
         let labels: Vec<bool> = (0..vector.n)
-            .map(|row| {
-                vector
-                    .labels_ranges
-                    .iter()
-                    .any(|[a, b]| (*a..=*b).contains(&row))
-            })
+            .map(|row| vector.labels_ranges.iter().any(|[a, b]| (*a..=*b).contains(&row)))
             .collect();
         let volume = volume_under_surface(&vector.scores, &labels, vector.window).unwrap();
         let pairs = [
-            (
-                "AUC-ROC",
-                roc_auc(&vector.scores, &labels).unwrap(),
-                vector.auc_roc,
-            ),
-            (
-                "AUC-PR",
-                average_precision(&vector.scores, &labels).unwrap(),
-                vector.auc_pr,
-            ),
+            ("AUC-ROC", roc_auc(&vector.scores, &labels).unwrap(), vector.auc_roc),
+            ("AUC-PR", average_precision(&vector.scores, &labels).unwrap(), vector.auc_pr),
             ("VUS-ROC", volume.roc, vector.vus_roc),
             ("VUS-PR", volume.pr, vector.vus_pr),
         ];
@@ -93,25 +80,15 @@ fn lines(path: &Path) -> usize {
 #[ignore = "needs STONECHAT_DATA"]
 fn reads_recordings_of_many_origins() {
     // Clocks of loggers stumble; that is theirs to say, and here every row counts.
-    let tolerant = ReadOptions {
-        allow_clock_steps: true,
-        ..ReadOptions::default()
-    };
-    let with_rate = |rate_hz| ReadOptions {
-        rate_hz: Some(rate_hz),
-        ..tolerant.clone()
-    };
+    let tolerant = ReadOptions { allow_clock_steps: true, ..ReadOptions::default() };
+    let with_rate = |rate_hz| ReadOptions { rate_hz: Some(rate_hz), ..tolerant.clone() };
     let folders = [
         ("nab/data", tolerant.clone(), Some(1)),
         ("skab/valve1", tolerant.clone(), Some(8)),
         ("skab/anomaly-free", tolerant.clone(), Some(8)),
         ("fan-accel-esp32", with_rate(200.0), Some(3)),
         ("cwru-bearing", with_rate(12_000.0), Some(1)),
-        (
-            "power-1min-harmonics/three_phase",
-            tolerant.clone(),
-            Some(75),
-        ),
+        ("power-1min-harmonics/three_phase", tolerant.clone(), Some(75)),
         // Not every tank has every probe.
         ("water-aquaculture", tolerant.clone(), None),
     ];
@@ -137,14 +114,8 @@ fn reads_recordings_of_many_origins() {
 #[ignore = "needs STONECHAT_DATA"]
 fn the_fan_has_a_segment_for_each_clip() {
     let path = data().join("fan-accel-esp32/fan_0_low_0_weight.csv");
-    let (recording, _) = read(
-        &path,
-        &ReadOptions {
-            rate_hz: Some(200.0),
-            ..ReadOptions::default()
-        },
-    )
-    .unwrap();
+    let (recording, _) =
+        read(&path, &ReadOptions { rate_hz: Some(200.0), ..ReadOptions::default() }).unwrap();
     assert_eq!(recording.segment_starts.len(), 585);
     assert!(recording.segments().all(|rows| rows.len() == 200));
     assert_eq!(recording.slice_clips(0.0..0.6).segment_starts.len(), 351);
@@ -156,21 +127,12 @@ fn the_fan_has_a_segment_for_each_clip() {
 fn nab_labels_the_machine() {
     let path = data().join("nab/data/realKnownCause/machine_temperature_system_failure.csv");
     // Its clock steps back once, which is an error unless it is allowed.
-    let message = read(&path, &ReadOptions::default())
-        .unwrap_err()
-        .to_string();
+    let message = read(&path, &ReadOptions::default()).unwrap_err().to_string();
     assert!(message.contains("clock goes backwards"), "{message}");
-    let options = ReadOptions {
-        allow_clock_steps: true,
-        ..ReadOptions::default()
-    };
+    let options = ReadOptions { allow_clock_steps: true, ..ReadOptions::default() };
     let (mut recording, report) = read(&path, &options).unwrap();
     assert_eq!(
-        (
-            recording.rows(),
-            report.clock_steps,
-            recording.segment_starts.len()
-        ),
+        (recording.rows(), report.clock_steps, recording.segment_starts.len()),
         (22_695, 1, 2)
     );
     let windows = data().join("nab/labels/combined_windows.json");

@@ -42,10 +42,7 @@ fn float_networks_come_back() {
         panic!("no network")
     };
     let again = compile(&with_model(Model::Dense(network.clone()))).expect("compiles");
-    assert_eq!(
-        decompile(&again.detector()),
-        Some(DetectorNetwork::Float(network))
-    );
+    assert_eq!(decompile(&again.detector()), Some(DetectorNetwork::Float(network)));
 }
 
 #[test]
@@ -58,18 +55,12 @@ fn int8_networks_come_back() {
     let rows: Vec<f32> = (0..16 * 100).map(|_| random.normal() as f32).collect();
     let rows = Rows::new(&rows, 16).expect("finite rows");
     let quantised = |weights| -> QuantisedNetwork {
-        let options = QuantiseOptions {
-            weights,
-            ..QuantiseOptions::default()
-        };
+        let options = QuantiseOptions { weights, ..QuantiseOptions::default() };
         quantise(&network, rows, &options).expect("quantises")
     };
     let per_channel = quantised(WeightScaling::PerChannel);
     let file = compile(&with_model(Model::DenseInt8(per_channel.clone()))).expect("compiles");
-    assert_eq!(
-        decompile(&file.detector()),
-        Some(DetectorNetwork::Int8(per_channel))
-    );
+    assert_eq!(decompile(&file.detector()), Some(DetectorNetwork::Int8(per_channel)));
     // One scale for a tensor is multiplied in single precision: what comes back computes the same.
     let per_tensor = quantised(WeightScaling::PerTensor);
     let file = compile(&with_model(Model::DenseInt8(per_tensor))).expect("compiles");

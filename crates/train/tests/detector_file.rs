@@ -35,10 +35,7 @@ fn every_flipped_byte_is_refused() {
             for flip in [0x01, 0x80, 0xff] {
                 bytes[position] ^= flip;
                 let words = aligned(&bytes);
-                assert!(
-                    load(&words, bytes.len()).is_err(),
-                    "byte {position} flipped by {flip:#x}"
-                );
+                assert!(load(&words, bytes.len()).is_err(), "byte {position} flipped by {flip:#x}");
                 bytes[position] ^= flip;
             }
         }
@@ -77,10 +74,7 @@ fn a_forged_file_is_refused_or_runs_within_its_bounds() {
             }
         }
     }
-    assert!(
-        refused > 500 && ran > 500,
-        "{refused} refused, {ran} ran: the test must see both"
-    );
+    assert!(refused > 500 && ran > 500, "{refused} refused, {ran} ran: the test must see both");
 }
 
 #[test]
@@ -88,17 +82,11 @@ fn says_what_is_wrong() {
     let file = &common::detectors()[0];
     let words = aligned(file.bytes());
     assert_eq!(load(&words, 10).err(), Some(LoadError::TooShort));
-    assert_eq!(
-        load(&words, file.bytes().len() - 4).err(),
-        Some(LoadError::Length)
-    );
+    assert_eq!(load(&words, file.bytes().len() - 4).err(), Some(LoadError::Length));
     let misaligned = aligned(&[&[0], file.bytes()].concat());
     assert_eq!(
         Detector::load(&bytemuck::cast_slice(&misaligned)[1..=file.bytes().len()]).err(),
         Some(LoadError::Misaligned)
     );
-    assert_eq!(
-        DetectorFile::from_bytes(&[0; 400]).err(),
-        Some(LoadError::NotADetector)
-    );
+    assert_eq!(DetectorFile::from_bytes(&[0; 400]).err(), Some(LoadError::NotADetector));
 }

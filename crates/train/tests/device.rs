@@ -15,12 +15,7 @@ const START_US: u64 = 1_700_000_000_000_000;
 const PERIOD_US: u64 = 100_000;
 
 fn settings(id: &str) -> Settings<'_> {
-    Settings {
-        id,
-        session: 42,
-        flush_interval_us: 1_000_000,
-        report_interval_us: 0,
-    }
+    Settings { id, session: 42, flush_interval_us: 1_000_000, report_interval_us: 0 }
 }
 
 /// A server that forgets and a network that loses: every score arrives, once after deduplication.
@@ -57,10 +52,7 @@ fn nothing_is_lost_on_a_bad_network() {
         for payload in stored.values() {
             let uplink = Uplink::parse(payload).expect("a legal message");
             for reading in uplink.readings().filter(|reading| reading.name == "score") {
-                assert!(
-                    times.insert(reading.time_s.to_bits()),
-                    "seed {seed}: a score twice"
-                );
+                assert!(times.insert(reading.time_s.to_bits()), "seed {seed}: a score twice");
             }
         }
         assert_eq!(times.len(), windows, "seed {seed}");
@@ -138,14 +130,8 @@ fn a_fault_lights_the_led_and_is_sent_at_once() {
     assert!(device.led());
     let transmit = device.transmit().expect("the verdict is not held back");
     let uplink = Uplink::parse(transmit.payload).expect("a legal message");
-    let verdict = uplink
-        .readings()
-        .filter(|reading| reading.name == "anomaly")
-        .last();
-    assert_eq!(
-        verdict.map(|reading| reading.value),
-        Some(Value::Boolean(true))
-    );
+    let verdict = uplink.readings().filter(|reading| reading.name == "anomaly").last();
+    assert_eq!(verdict.map(|reading| reading.value), Some(Value::Boolean(true)));
 }
 
 #[test]
@@ -156,29 +142,17 @@ fn sensor_faults_are_counted_and_never_scored() {
     let mut outbox = vec![0; OUTBOX_SLOT_LEN * OUTBOX_SLOTS_MAX];
     let mut device =
         Device::new(settings("bird-1"), &detector, &mut memory, &mut outbox).expect("starts");
-    for (row, sample) in [f32::NAN, f32::INFINITY, -1.0e6, 9.0e9]
-        .iter()
-        .cycle()
-        .take(40)
-        .enumerate()
+    for (row, sample) in
+        [f32::NAN, f32::INFINITY, -1.0e6, 9.0e9].iter().cycle().take(40).enumerate()
     {
-        assert_eq!(
-            device.sample(START_US + row as u64 * PERIOD_US, &[*sample]),
-            None
-        );
+        assert_eq!(device.sample(START_US + row as u64 * PERIOD_US, &[*sample]), None);
     }
     device.flush(START_US + 4_000_000);
-    assert_eq!(
-        (device.counters().faults, device.counters().windows),
-        (40, 0)
-    );
+    assert_eq!((device.counters().faults, device.counters().windows), (40, 0));
     let mut reported = 0.0;
     while let Some(transmit) = device.transmit() {
         let sequence = transmit.sequence;
-        for reading in Uplink::parse(transmit.payload)
-            .expect("a legal message")
-            .readings()
-        {
+        for reading in Uplink::parse(transmit.payload).expect("a legal message").readings() {
             if let ("temperature/sensor_fault", Value::Number(count)) =
                 (reading.name, reading.value)
             {

@@ -43,14 +43,9 @@ fn rows(count: usize, width: usize, seed: u64) -> Vec<f32> {
 }
 
 fn fitted(architecture: &Architecture, values: &[f32]) -> Network {
-    let options = FitOptions {
-        epochs: 15,
-        ..FitOptions::default()
-    };
+    let options = FitOptions { epochs: 15, ..FitOptions::default() };
     let rows = Rows::new(values, architecture.widths[0]).unwrap();
-    fit_autoencoder(architecture, rows, &options, |_| ControlFlow::Continue(()))
-        .unwrap()
-        .network
+    fit_autoencoder(architecture, rows, &options, |_| ControlFlow::Continue(())).unwrap().network
 }
 
 /// A detector that hands each window of one channel to the model as it is.
@@ -66,18 +61,8 @@ fn detector(model: Model, width: usize) -> DetectorFile {
             minimum: -1e6,
             maximum: 1e6,
         }],
-        features: vec![Feature {
-            kind: FeatureKind::Samples,
-            channel: 0,
-            parameter: 1,
-        }],
-        scaler: vec![
-            ScalerEntry {
-                offset: 0.0,
-                gain: 1.0,
-            };
-            width
-        ],
+        features: vec![Feature { kind: FeatureKind::Samples, channel: 0, parameter: 1 }],
+        scaler: vec![ScalerEntry { offset: 0.0, gain: 1.0 }; width],
         gains: Vec::new(),
         traces: Vec::new(),
         model,
@@ -138,10 +123,7 @@ fn interpret(name: &str, model: &[u8], inputs: &[u8]) -> (Vec<u8>, Vec<u8>) {
         .expect("STONECHAT_PYTHON names no Python: run `cargo xtask test --only oracles`");
     let folder = Folder::new(name);
     let outputs = [folder.0.join("tflm"), folder.0.join("litert")];
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testdata/oracles/run_tflite.py"
-    );
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracles/run_tflite.py");
     let run = Command::new(python)
         .arg(script)
         .arg(folder.write("model.tflite", model))
@@ -172,10 +154,7 @@ fn check_float(name: &str, architecture: &Architecture) {
         assert_eq!(theirs.len(), ours.len(), "{name}, {engine}");
         let differences = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs());
         let largest = differences.fold(0.0, f32::max);
-        assert!(
-            largest <= FLOAT_TOLERANCE,
-            "{name}, {engine}: off by {largest}"
-        );
+        assert!(largest <= FLOAT_TOLERANCE, "{name}, {engine}: off by {largest}");
         // The networks must say something: a constant output would agree too easily.
         let varied = theirs.iter().any(|value| (value - theirs[0]).abs() > 0.1);
         assert!(varied, "{name}: the outputs hardly vary");
@@ -188,19 +167,12 @@ fn float_files_run_in_tflm_and_litert_as_in_our_runtime() {
     let relu = Architecture::autoencoder(16, &[32, 16, 8]);
     check_float("float-relu", &relu);
     check_float("float-odd", &Architecture::autoencoder(5, &[7, 3]));
-    for (name, activation) in [
-        ("float-tanh", Activation::Tanh),
-        ("float-logistic", Activation::Logistic),
-    ] {
-        let smooth = Architecture {
-            hidden: activation,
-            ..Architecture::autoencoder(12, &[9, 4])
-        };
+    for (name, activation) in
+        [("float-tanh", Activation::Tanh), ("float-logistic", Activation::Logistic)]
+    {
+        let smooth = Architecture { hidden: activation, ..Architecture::autoencoder(12, &[9, 4]) };
         check_float(name, &smooth);
-        let bounded = Architecture {
-            output: activation,
-            ..smooth
-        };
+        let bounded = Architecture { output: activation, ..smooth };
         check_float(&format!("{name}-output"), &bounded);
     }
 }
@@ -209,10 +181,7 @@ fn check_int8(name: &str, architecture: &Architecture, weights: WeightScaling) {
     let width = architecture.widths[0];
     let values = rows(3_000, width, 3);
     let network = fitted(architecture, &values);
-    let options = QuantiseOptions {
-        weights,
-        ..QuantiseOptions::default()
-    };
+    let options = QuantiseOptions { weights, ..QuantiseOptions::default() };
     let quantised = quantise(&network, Rows::new(&values, width).unwrap(), &options).unwrap();
     let model = tflite_int8(&quantised).unwrap();
     let (scale, zero_point) = (quantised.input_scale, quantised.input_zero_point);
@@ -241,12 +210,7 @@ fn check_int8(name: &str, architecture: &Architecture, weights: WeightScaling) {
     let litert: Vec<i8> = litert.iter().map(|x| x.cast_signed()).collect();
     assert_eq!((tflm.len(), litert.len()), (ours.len(), ours.len()));
     let unequal = ours.iter().zip(&tflm).filter(|(a, b)| a != b).count();
-    assert_eq!(
-        unequal,
-        0,
-        "{name}: of {} outputs differ from TFLM",
-        ours.len()
-    );
+    assert_eq!(unequal, 0, "{name}: of {} outputs differ from TFLM", ours.len());
     let steps = ours.iter().zip(&litert);
     let apart = steps.map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs());
     let furthest = apart.max().unwrap();
@@ -258,10 +222,9 @@ fn check_int8(name: &str, architecture: &Architecture, weights: WeightScaling) {
 #[test]
 #[ignore = "needs the oracle Python environment: cargo xtask test --only oracles"]
 fn int8_files_run_in_tflm_bit_for_bit_as_in_our_runtime() {
-    for (name, weights) in [
-        ("per-channel", WeightScaling::PerChannel),
-        ("per-tensor", WeightScaling::PerTensor),
-    ] {
+    for (name, weights) in
+        [("per-channel", WeightScaling::PerChannel), ("per-tensor", WeightScaling::PerTensor)]
+    {
         let bench = Architecture::autoencoder(16, &[32, 16, 8]);
         check_int8(&format!("int8-bench-{name}"), &bench, weights);
         let odd = Architecture::autoencoder(5, &[7, 3]);
@@ -270,21 +233,15 @@ fn int8_files_run_in_tflm_bit_for_bit_as_in_our_runtime() {
         check_int8(&format!("int8-wide-{name}"), &wide, weights);
         let one = Architecture::autoencoder(1, &[8]);
         check_int8(&format!("int8-one-{name}"), &one, weights);
-        let single = Architecture {
-            widths: vec![4, 4],
-            output: Activation::Relu,
-            ..odd
-        };
+        let single = Architecture { widths: vec![4, 4], output: Activation::Relu, ..odd };
         check_int8(&format!("int8-relu-{name}"), &single, weights);
     }
 }
 
 /// Compiles two sources that include the header, runs them, and compares what they see.
 fn compile_and_run(compiler: &str, standard: &str, extension: &str) {
-    let folder = std::env::temp_dir().join(format!(
-        "stonechat-c-header-{}-{standard}",
-        std::process::id()
-    ));
+    let folder =
+        std::env::temp_dir().join(format!("stonechat-c-header-{}-{standard}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let bytes: Vec<u8> = (0..1000_u32).map(|i| (i * i % 251) as u8).collect();
     std::fs::write(folder.join("m.h"), c_header("fan.tflite", &bytes).unwrap()).unwrap();
@@ -311,10 +268,7 @@ fn compile_and_run(compiler: &str, standard: &str, extension: &str) {
     let run = Command::new(folder.join("m")).output().unwrap();
     let add = |sum: u32, byte: &u8| sum.wrapping_mul(31).wrapping_add(u32::from(*byte));
     let sum = bytes.iter().fold(0_u32, add);
-    assert_eq!(
-        String::from_utf8_lossy(&run.stdout),
-        format!("{sum} 1000 0 1000")
-    );
+    assert_eq!(String::from_utf8_lossy(&run.stdout), format!("{sum} 1000 0 1000"));
     assert!(run.status.success());
     std::fs::remove_dir_all(&folder).unwrap();
 }
@@ -335,19 +289,8 @@ fn compilers_accept_the_header() {
 fn the_committed_metrics_equal_those_of_scikit_learn() {
     let python = std::env::var_os("STONECHAT_PYTHON")
         .expect("STONECHAT_PYTHON names no Python: run `cargo xtask test --only oracles`");
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testdata/make/metrics.py"
-    );
-    let run = Command::new(python)
-        .arg(script)
-        .arg("--check")
-        .output()
-        .unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/make/metrics.py");
+    let run = Command::new(python).arg(script).arg("--check").output().unwrap();
     let said = String::from_utf8_lossy(&run.stdout);
-    assert!(
-        run.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&run.stderr)
-    );
+    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
 }

@@ -33,9 +33,7 @@ fn main() -> ! {
     let Some(Ok(detector)) = file(ram::from_host()).map(Detector::load) else {
         power::exit(REFUSED)
     };
-    let Ok(mut pipeline) = Pipeline::new(&detector, &mut workspace) else {
-        power::exit(REFUSED)
-    };
+    let Ok(mut pipeline) = Pipeline::new(&detector, &mut workspace) else { power::exit(REFUSED) };
     let mut sample = [0.0; CHANNELS_MAX];
     loop {
         for value in &mut sample[..detector.channel_count()] {

@@ -7,11 +7,7 @@ const FAIL: u32 = 0x3333;
 
 /// Ends the emulator with this exit status.
 pub(crate) fn exit(status: u16) -> ! {
-    let word = if status == 0 {
-        PASS
-    } else {
-        u32::from(status) << 16 | FAIL
-    };
+    let word = if status == 0 { PASS } else { u32::from(status) << 16 | FAIL };
     // SAFETY: the register of the only board that this program is for; writing
     // has no effect on memory.
     unsafe { TEST_DEVICE.write_volatile(word) };

@@ -54,9 +54,5 @@ extern "C" fn trap() -> ! {
             options(nomem, nostack),
         );
     }
-    crate::trapped(&Trap {
-        cause,
-        address,
-        value,
-    })
+    crate::trapped(&Trap { cause, address, value })
 }

@@ -144,11 +144,7 @@ impl<'a> Job<'a> {
         }
         let values_len = values.checked_mul(4).ok_or(JobError::Field(40))?;
         Ok(Self {
-            settings: Settings {
-                channels,
-                block_windows,
-                count: flags & FLAG_COUNT != 0,
-            },
+            settings: Settings { channels, block_windows, count: flags & FLAG_COUNT != 0 },
             detector: part(bytes, 28, field(header, 32) as usize)?,
             values: bytemuck::try_cast_slice(part(bytes, 36, values_len)?)
                 .map_err(|_| JobError::Misaligned)?,
@@ -194,13 +190,7 @@ impl Layout {
         if len > JOB_BYTES_MAX {
             return Err(JobError::Field(12));
         }
-        Ok(Self {
-            settings,
-            detector_len,
-            values,
-            samples_offset,
-            len,
-        })
+        Ok(Self { settings, detector_len, values, samples_offset, len })
     }
 
     /// Length of the whole job in bytes.
@@ -269,9 +259,7 @@ fn part(job: &[u8], offset_field: usize, len: usize) -> Result<&[u8], JobError> 
     if offset < HEADER_BYTES || !offset.is_multiple_of(ALIGNMENT) {
         return Err(JobError::Field(offset_field));
     }
-    let end = offset
-        .checked_add(len)
-        .ok_or(JobError::Field(offset_field))?;
+    let end = offset.checked_add(len).ok_or(JobError::Field(offset_field))?;
     job.get(offset..end).ok_or(JobError::Field(offset_field))
 }
 

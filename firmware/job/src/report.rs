@@ -68,12 +68,7 @@ pub struct Count {
 
 impl Default for Count {
     fn default() -> Self {
-        Self {
-            calls: 0,
-            least: u32::MAX,
-            most: 0,
-            sum: 0,
-        }
+        Self { calls: 0, least: u32::MAX, most: 0, sum: 0 }
     }
 }
 
@@ -153,11 +148,9 @@ words! {
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Block(block) => write!(
-                f,
-                "block {} {} {:016x}",
-                block.index, block.windows, block.digest
-            ),
+            Self::Block(block) => {
+                write!(f, "block {} {} {:016x}", block.index, block.windows, block.digest)
+            }
             Self::Total(total) => write!(
                 f,
                 "total {} {} {} {:016x}",
@@ -227,24 +220,10 @@ mod tests {
 
     #[test]
     fn every_line_reads_back() {
-        let count = Count {
-            calls: 3,
-            least: 1,
-            most: u32::MAX,
-            sum: u64::MAX,
-        };
+        let count = Count { calls: 3, least: 1, most: u32::MAX, sum: u64::MAX };
         let lines = [
-            Line::Block(Block {
-                index: 0,
-                windows: 100,
-                digest: 7,
-            }),
-            Line::Total(Total {
-                windows: 1,
-                faults: 2,
-                anomalies: 3,
-                digest: u64::MAX,
-            }),
+            Line::Block(Block { index: 0, windows: 100, digest: 7 }),
+            Line::Total(Total { windows: 1, faults: 2, anomalies: 3, digest: u64::MAX }),
             Line::Count(Stage::Score, count),
             Line::Memory(Part::Stack, 308),
             Line::Error("the job is cut short"),
@@ -258,14 +237,9 @@ mod tests {
 
     #[test]
     fn other_text_is_no_line() {
-        for text in [
-            "",
-            "block 1",
-            "total 1 2 3 x",
-            "end 1",
-            "count nothing 1 2 3 4",
-            "memory stack -1",
-        ] {
+        for text in
+            ["", "block 1", "total 1 2 3 x", "end 1", "count nothing 1 2 3 4", "memory stack -1"]
+        {
             assert_eq!(Line::parse(text), None, "{text}");
         }
     }

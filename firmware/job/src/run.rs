@@ -72,9 +72,8 @@ pub fn run(
 ) -> Result<(), RunError> {
     let meter = Meter::new(probe);
     let mut load = Count::default();
-    let detector = meter
-        .measure(&mut load, || Detector::load(job.detector))
-        .map_err(RunError::Detector)?;
+    let detector =
+        meter.measure(&mut load, || Detector::load(job.detector)).map_err(RunError::Detector)?;
     if detector.channel_count() != job.settings.channels {
         return Err(RunError::Channels {
             job: job.settings.channels,
@@ -147,21 +146,13 @@ fn digests(
         if total.windows.is_multiple_of(job.settings.block_windows) {
             let windows = job.settings.block_windows;
             let digest = core::mem::take(&mut block).value();
-            sink(Line::Block(Block {
-                index,
-                windows,
-                digest,
-            }))?;
+            sink(Line::Block(Block { index, windows, digest }))?;
             index += 1;
         }
     }
     let windows = total.windows % job.settings.block_windows;
     if windows > 0 {
-        sink(Line::Block(Block {
-            index,
-            windows,
-            digest: block.value(),
-        }))?;
+        sink(Line::Block(Block { index, windows, digest: block.value() }))?;
     }
     total.digest = whole.value();
     sink(Line::Total(total))?;
@@ -216,10 +207,7 @@ fn stages(
         let rule = pipeline.detector().decision_rule();
         meter.measure(decisions, || decision.push(rule, score));
     }
-    for (stage, count) in [Stage::Features, Stage::Score, Stage::Decision]
-        .into_iter()
-        .zip(counts)
-    {
+    for (stage, count) in [Stage::Features, Stage::Score, Stage::Decision].into_iter().zip(counts) {
         sink(Line::Count(stage, count))?;
     }
     Ok(())
@@ -235,9 +223,7 @@ fn engine(
 ) -> Result<(), RunError> {
     let vector_words = vector_len.div_ceil(size_of::<u32>());
     let needed = 2 * vector_words + network.memory_words();
-    let memory = memory
-        .get_mut(..needed)
-        .ok_or(RunError::Memory(MemoryTooShort { needed }))?;
+    let memory = memory.get_mut(..needed).ok_or(RunError::Memory(MemoryTooShort { needed }))?;
     let (inputs, memory) = memory.split_at_mut(vector_words);
     let (outputs, memory) = memory.split_at_mut(vector_words);
     let inputs: &mut [i8] = bytemuck::cast_slice_mut(inputs);
@@ -245,10 +231,7 @@ fn engine(
     let mut count = Count::default();
     for turn in 0..ENGINE_RUNS {
         for (index, input) in (0_u8..=u8::MAX).cycle().zip(inputs.iter_mut()) {
-            *input = index
-                .wrapping_mul(7)
-                .wrapping_add(turn.wrapping_mul(29))
-                .cast_signed();
+            *input = index.wrapping_mul(7).wrapping_add(turn.wrapping_mul(29)).cast_signed();
         }
         meter.measure(&mut count, || {
             network.run_quantised(&inputs[..vector_len], &mut outputs[..vector_len], memory);

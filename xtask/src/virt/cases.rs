@@ -47,10 +47,7 @@ impl Case {
     pub(super) fn check(&self, total: &Total) -> Result<()> {
         let both_verdicts = (1..total.windows).contains(&total.anomalies);
         if total.windows < self.windows || total.faults == 0 || !both_verdicts {
-            bail!(
-                "the recording of {} compares too little: {total:?}",
-                self.name
-            );
+            bail!("the recording of {} compares too little: {total:?}", self.name);
         }
         Ok(())
     }
@@ -98,13 +95,7 @@ fn case(name: &'static str, windows: u32, mut design: Design) -> Result<Case> {
     let len = len + faults * 2 * design.window_len as usize;
     let samples = recording(len, channels, fault_period);
     design.threshold = typical_score(&design.file(), channels, &samples)?;
-    Ok(Case {
-        name,
-        detector: design.file(),
-        channels,
-        samples,
-        windows,
-    })
+    Ok(Case { name, detector: design.file(), channels, samples, windows })
 }
 
 /// A slow swing with noise and jumps, and now and then what no sensor can have measured.
@@ -123,13 +114,7 @@ fn recording(len: usize, channels: usize, fault_period: usize) -> Vec<f32> {
             samples.push(level + swing + random.between(-0.6, 0.6));
         }
         if index % fault_period == fault_period - 1 {
-            let wrong = [
-                f32::NAN,
-                f32::INFINITY,
-                f32::NEG_INFINITY,
-                1.0e9,
-                RANGE.0 - 0.01,
-            ];
+            let wrong = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0e9, RANGE.0 - 0.01];
             let at = samples.len() - 1 - index % channels;
             samples[at] = wrong[index / fault_period % wrong.len()];
         } else if index % 97 == 3 {
@@ -182,25 +167,12 @@ fn moments_design() -> Design {
     for channel in 0..2 {
         for kind in FeatureKind::ALL {
             let parameter = if kind.takes_parameter() { block } else { 0 };
-            features.push(FeatureEntry {
-                kind: kind as u16,
-                channel,
-                parameter,
-            });
+            features.push(FeatureEntry { kind: kind as u16, channel, parameter });
             let blocks = matches!(kind, FeatureKind::Samples | FeatureKind::CentredSamples);
-            vector_len += if blocks {
-                (window_len / block) as usize
-            } else {
-                1
-            };
+            vector_len += if blocks { (window_len / block) as usize } else { 1 };
         }
     }
-    let header = ZScoreHeader {
-        alpha: 0.02,
-        minimum_deviation: 1.0e-3,
-        clip: 4.0,
-        reserved: 0,
-    };
+    let header = ZScoreHeader { alpha: 0.02, minimum_deviation: 1.0e-3, clip: 4.0, reserved: 0 };
     let mut model = bytes_of(&header).to_vec();
     append(&mut model, &vec![0.1_f32; vector_len]);
     append(&mut model, &vec![0.7_f32; vector_len]);
@@ -210,13 +182,7 @@ fn moments_design() -> Design {
         engine: EngineKind::ZScore,
         channels: 2,
         features,
-        scaler: vec![
-            ScalerEntry {
-                offset: 20.0,
-                gain: 0.11
-            };
-            vector_len
-        ],
+        scaler: vec![ScalerEntry { offset: 20.0, gain: 0.11 }; vector_len],
         gains: vec![0.9; vector_len],
         model,
         score_rule: ScoreRule::RootMeanSquare,
@@ -234,21 +200,12 @@ fn vector_design(engine: EngineKind, widths: &[usize]) -> Design {
         channels: 1,
         features: vec![FeatureEntry {
             // A single sample, centred, would always be 0.
-            kind: if vector_len == 1 {
-                FeatureKind::Samples
-            } else {
-                FeatureKind::CentredSamples
-            } as u16,
+            kind: if vector_len == 1 { FeatureKind::Samples } else { FeatureKind::CentredSamples }
+                as u16,
             channel: 0,
             parameter: 1,
         }],
-        scaler: vec![
-            ScalerEntry {
-                offset: 0.05,
-                gain: 0.6
-            };
-            vector_len
-        ],
+        scaler: vec![ScalerEntry { offset: 0.05, gain: 0.6 }; vector_len],
         gains: Vec::new(),
         model: match engine {
             EngineKind::DenseInt8 => dense_int8(widths),
@@ -263,27 +220,19 @@ fn dense_float(widths: &[usize]) -> Vec<u8> {
     let mut random = Random(0x5EED_0002);
     layers(widths, None, |inputs, outputs| {
         let spread = (3.0 / inputs as f32).sqrt();
-        let weights: Vec<f32> = (0..inputs * outputs)
-            .map(|_| random.between(-spread, spread))
-            .collect();
+        let weights: Vec<f32> =
+            (0..inputs * outputs).map(|_| random.between(-spread, spread)).collect();
         let bias: Vec<f32> = (0..outputs).map(|_| random.between(-0.2, 0.2)).collect();
-        [
-            cast_slice(&weights).to_vec(),
-            cast_slice(&bias).to_vec(),
-            Vec::new(),
-        ]
+        [cast_slice(&weights).to_vec(), cast_slice(&bias).to_vec(), Vec::new()]
     })
 }
 
 fn dense_int8(widths: &[usize]) -> Vec<u8> {
     let mut random = Random(0x5EED_0003);
     layers(widths, Some((0.03, -3)), |inputs, outputs| {
-        let weights: Vec<i8> = (0..inputs * outputs)
-            .map(|_| random.between(-127.0, 127.9) as i8)
-            .collect();
-        let bias: Vec<i32> = (0..outputs)
-            .map(|_| random.between(-9e3, 9e3) as i32)
-            .collect();
+        let weights: Vec<i8> =
+            (0..inputs * outputs).map(|_| random.between(-127.0, 127.9) as i8).collect();
+        let bias: Vec<i32> = (0..outputs).map(|_| random.between(-9e3, 9e3) as i32).collect();
         // About one over the deviation of a sum of products, so that outputs fill int8's range.
         let factors: Vec<Requantisation> = (0..outputs)
             .map(|_| Requantisation {
@@ -291,12 +240,8 @@ fn dense_int8(widths: &[usize]) -> Vec<u8> {
                 shift: -6 - (inputs.ilog2() as i32 / 2),
             })
             .collect();
-        [
-            weights,
-            cast_slice(&bias).to_vec(),
-            cast_slice(&factors).to_vec(),
-        ]
-        .map(|array| cast_slice(&array).to_vec())
+        [weights, cast_slice(&bias).to_vec(), cast_slice(&factors).to_vec()]
+            .map(|array| cast_slice(&array).to_vec())
     })
 }
 
@@ -326,11 +271,7 @@ fn layers(
             append(&mut arrays, &array);
             offset
         });
-        let activation = if last {
-            Activation::Linear
-        } else {
-            Activation::Relu
-        };
+        let activation = if last { Activation::Linear } else { Activation::Relu };
         entries.push(DenseLayerEntry {
             inputs: width[0] as u32,
             outputs: width[1] as u32,
@@ -388,10 +329,7 @@ impl Design {
             provenance: append(&mut file, b"{} "),
             reserved_parts: [0; 8],
         };
-        let header = Header {
-            file_len: file.len() as u32,
-            ..header
-        };
+        let header = Header { file_len: file.len() as u32, ..header };
         file[..size_of::<Header>()].copy_from_slice(bytes_of(&header));
         let checksum = format::checksum(&file);
         file[format::CHECKSUM_OFFSET..][..4].copy_from_slice(&checksum.to_le_bytes());
@@ -401,10 +339,7 @@ impl Design {
 
 /// Appends an array and fills up to the file's alignment; says where it stands.
 fn append<T: Pod>(file: &mut Vec<u8>, array: &[T]) -> Part {
-    let part = Part {
-        offset: file.len() as u32,
-        len: size_of_val(array) as u32,
-    };
+    let part = Part { offset: file.len() as u32, len: size_of_val(array) as u32 };
     file.extend_from_slice(cast_slice(array));
     file.resize(file.len().next_multiple_of(format::ALIGNMENT), 0);
     part

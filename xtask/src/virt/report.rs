@@ -133,20 +133,12 @@ impl Report {
         let mut rows = Vec::new();
         for (stage, count) in &self.counts {
             let quantity = format!("{}_instructions", stage.word());
-            rows.push(row(
-                format!("{quantity}_max"),
-                f64::from(count.most),
-                "instructions",
-            ));
+            rows.push(row(format!("{quantity}_max"), f64::from(count.most), "instructions"));
             rows.push(row(quantity, count.mean(), "instructions"));
         }
         let mut ram = 0;
         for (part, &bytes) in &self.memory {
-            rows.push(row(
-                format!("{}_bytes", part.word()),
-                f64::from(bytes),
-                "bytes",
-            ));
+            rows.push(row(format!("{}_bytes", part.word()), f64::from(bytes), "bytes"));
             if *part == Part::Detector {
                 let flash = program_bytes + u64::from(bytes);
                 rows.push(row("flash_bytes".into(), flash as f64, "bytes"));

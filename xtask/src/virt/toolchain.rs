@@ -67,14 +67,9 @@ impl Toolchain {
 }
 
 fn rustup_has_target() -> bool {
-    Command::new("rustup")
-        .args(["target", "list", "--installed"])
-        .output()
-        .is_ok_and(|output| {
-            String::from_utf8_lossy(&output.stdout)
-                .lines()
-                .any(|line| line.trim() == TARGET)
-        })
+    Command::new("rustup").args(["target", "list", "--installed"]).output().is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout).lines().any(|line| line.trim() == TARGET)
+    })
 }
 
 fn debian_has_sources() -> bool {
@@ -87,16 +82,11 @@ fn debian_has_sources() -> bool {
     };
     Path::new(DEBIAN_CARGO).exists()
         && sysroot().is_ok_and(|sysroot| {
-            Path::new(&sysroot)
-                .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-                .exists()
+            Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
         })
 }
 
 /// Whether a program can be started at all.
 pub(super) fn runs(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }

@@ -92,13 +92,10 @@ impl AddArgs {
                     registry.add(&id).await
                 };
                 let token = token.map_err(registered)?;
-                let credential = Credential {
-                    device: id.as_str().to_owned(),
-                    token: token.reveal().to_owned(),
-                };
-                output.result(&credential, || {
-                    format!("{} {}", credential.device, credential.token)
-                });
+                let credential =
+                    Credential { device: id.as_str().to_owned(), token: token.reveal().to_owned() };
+                output
+                    .result(&credential, || format!("{} {}", credential.device, credential.token));
             }
             Ok(Outcome::Done)
         })
@@ -195,12 +192,12 @@ struct RunArgs {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Speed {
+pub(crate) enum Speed {
     Factor(f64),
     Max,
 }
 
-fn parse_speed(text: &str) -> Result<Speed, String> {
+pub(crate) fn parse_speed(text: &str) -> Result<Speed, String> {
     match text {
         "max" => Ok(Speed::Max),
         text => text
@@ -258,23 +255,22 @@ impl Ran {
 }
 
 /// Replays a recording, or makes one up as it goes.
-enum Samples {
-    Recorded {
-        recording: Arc<Recording>,
-        row: usize,
-        segment: usize,
-    },
+pub(crate) enum Samples {
+    Recorded { recording: Arc<Recording>, row: usize, segment: usize },
     Synthetic(Box<TemperatureSource>),
+}
+
+impl Samples {
+    /// Replays a recording from its first row.
+    pub(crate) fn of(recording: Arc<Recording>) -> Self {
+        Self::Recorded { recording, row: 0, segment: 0 }
+    }
 }
 
 impl SampleSource for Samples {
     fn next_sample(&mut self) -> Option<(Vec<f32>, bool)> {
         match self {
-            Self::Recorded {
-                recording,
-                row,
-                segment,
-            } => {
+            Self::Recorded { recording, row, segment } => {
                 if *row >= recording.rows() {
                     return None;
                 }
@@ -297,11 +293,8 @@ impl RunArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let detector = Arc::new(DetectorFile::read(&self.detector)?);
         let credentials = self.credentials()?;
-        let recording = self
-            .recording
-            .as_ref()
-            .map(|source| self.read.read(source, output))
-            .transpose()?;
+        let recording =
+            self.recording.as_ref().map(|source| self.read.read(source, output)).transpose()?;
         if let Some(recording) = &recording {
             replay::check(&detector.detector(), recording)?;
         }
@@ -382,20 +375,12 @@ impl RunArgs {
                 "is it running, and is that its MQTT address? `stonechat serve` prints it",
             ));
         }
-        Ok(if raised && self.fail_on_anomaly {
-            Outcome::No
-        } else {
-            Outcome::Done
-        })
+        Ok(if raised && self.fail_on_anomaly { Outcome::No } else { Outcome::Done })
     }
 
     fn samples(&self, recording: Option<&Arc<Recording>>, index: usize) -> Samples {
         match recording {
-            Some(recording) => Samples::Recorded {
-                recording: recording.clone(),
-                row: 0,
-                segment: 0,
-            },
+            Some(recording) => Samples::of(recording.clone()),
             None => {
                 let seed = self.synth.unwrap_or(0).wrapping_add(index as u64);
                 Samples::Synthetic(Box::new(TemperatureSource::new(
@@ -432,11 +417,7 @@ impl RunArgs {
             })?,
         };
         let mut credentials = HashMap::new();
-        for (number, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim().is_empty())
-        {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let fields = line.split_whitespace().collect::<Vec<_>>();
             let &[id, token] = fields.as_slice() else {
                 return Err(malformed(format!(
@@ -445,15 +426,9 @@ impl RunArgs {
                 )));
             };
             DeviceId::parse(id).with_context(|| {
-                format!(
-                    "line {} of the credentials: `{id}` is no device's identity",
-                    number + 1
-                )
+                format!("line {} of the credentials: `{id}` is no device's identity", number + 1)
             })?;
-            if credentials
-                .insert(id.to_owned(), token.to_owned())
-                .is_some()
-            {
+            if credentials.insert(id.to_owned(), token.to_owned()).is_some() {
                 bail!("the credentials name the device `{id}` twice; remove the older line");
             }
         }

@@ -134,7 +134,7 @@ fn parse_raise(text: &str) -> Result<(u8, u8), String> {
 }
 
 impl RecipeArgs {
-    fn recipe(&self, default_name: &str) -> Recipe {
+    pub(crate) fn recipe(&self, default_name: &str) -> Recipe {
         let mut recipe = Recipe {
             name: self.name.clone().unwrap_or_else(|| default_name.to_owned()),
             detector: match self.detector {

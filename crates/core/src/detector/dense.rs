@@ -23,9 +23,7 @@ impl Activation {
     /// Returns the activation with a number of the detector file.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
-        [Self::Linear, Self::Relu, Self::Tanh, Self::Logistic]
-            .get(usize::from(number))
-            .copied()
+        [Self::Linear, Self::Relu, Self::Tanh, Self::Logistic].get(usize::from(number)).copied()
     }
 
     /// Applies it to one number.
@@ -83,12 +81,7 @@ impl<'d> Layers<'d> {
         if width != vector_len {
             return Err(LoadError::Model);
         }
-        Ok(Self {
-            header,
-            entries,
-            model,
-            width_max,
-        })
+        Ok(Self { header, entries, model, width_max })
     }
 }
 
@@ -103,12 +96,7 @@ impl<'d> Dense<'d> {
         let layers = Layers::load(model, vector_len)?;
         for entry in layers.entries {
             let numbers = float_layer(model, entry)?;
-            if !numbers
-                .weights
-                .iter()
-                .chain(numbers.bias)
-                .all(|number| number.is_finite())
-            {
+            if !numbers.weights.iter().chain(numbers.bias).all(|number| number.is_finite()) {
                 return Err(LoadError::Model);
             }
         }
@@ -119,10 +107,7 @@ impl<'d> Dense<'d> {
     pub fn layers(&self) -> impl Iterator<Item = FloatLayer<'d>> + use<'d> {
         let model = self.layers.model;
         // Checked when the detector was loaded.
-        self.layers
-            .entries
-            .iter()
-            .map_while(move |entry| float_layer(model, entry).ok())
+        self.layers.entries.iter().map_while(move |entry| float_layer(model, entry).ok())
     }
 
     pub(super) fn memory_words(&self) -> usize {
@@ -134,16 +119,9 @@ impl<'d> Dense<'d> {
         let (mut source, mut target) = memory.split_at_mut(self.layers.width_max);
         let last = self.layers.entries.len() - 1;
         for (index, numbers) in self.layers().enumerate() {
-            let from: &[f32] = if index == 0 {
-                inputs
-            } else {
-                &source[..numbers.entry.inputs as usize]
-            };
-            let to: &mut [f32] = if index == last {
-                &mut *reconstruction
-            } else {
-                &mut *target
-            };
+            let from: &[f32] =
+                if index == 0 { inputs } else { &source[..numbers.entry.inputs as usize] };
+            let to: &mut [f32] = if index == last { &mut *reconstruction } else { &mut *target };
             layer(from, &numbers, to);
             core::mem::swap(&mut source, &mut target);
         }

@@ -30,9 +30,7 @@ impl<'d> Int8Layer<'d> {
         let Self { entry, weights, .. } = *self;
         let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
         (0..inputs).filter_map(move |input| {
-            weights
-                .get(weight_index(inputs, outputs, output, input))
-                .copied()
+            weights.get(weight_index(inputs, outputs, output, input)).copied()
         })
     }
 }
@@ -72,30 +70,20 @@ impl<'d> DenseInt8<'d> {
                     .iter()
                     .all(|factor| factor.multiplier >= 0 && (-31..=30).contains(&factor.shift));
         }
-        if legal {
-            Ok(Self { layers })
-        } else {
-            Err(LoadError::Model)
-        }
+        if legal { Ok(Self { layers }) } else { Err(LoadError::Model) }
     }
 
     /// Returns scale and zero point of the input.
     #[must_use]
     pub fn input_quantisation(&self) -> (f32, i32) {
-        (
-            self.layers.header.input_scale,
-            self.layers.header.input_zero_point,
-        )
+        (self.layers.header.input_scale, self.layers.header.input_zero_point)
     }
 
     /// Returns the layers from input to output.
     pub fn layers(&self) -> impl Iterator<Item = Int8Layer<'d>> + use<'d> {
         let model = self.layers.model;
         // Checked when the detector was loaded.
-        self.layers
-            .entries
-            .iter()
-            .map_while(move |entry| int8_layer(model, entry).ok())
+        self.layers.entries.iter().map_while(move |entry| int8_layer(model, entry).ok())
     }
 
     /// Returns the words of memory that a run needs.
@@ -105,11 +93,7 @@ impl<'d> DenseInt8<'d> {
     }
 
     fn half_words(&self) -> usize {
-        let first = self
-            .layers
-            .entries
-            .first()
-            .map_or(0, |entry| entry.inputs as usize);
+        let first = self.layers.entries.first().map_or(0, |entry| entry.inputs as usize);
         self.layers.width_max.max(first).div_ceil(4)
     }
 
@@ -117,12 +101,7 @@ impl<'d> DenseInt8<'d> {
     pub(crate) fn run(&self, inputs: &[f32], reconstruction: &mut [f32], memory: &mut [f32]) {
         let header = self.layers.header;
         let outputs = self.run_layers(bytemuck::cast_slice_mut(memory), |quantised| {
-            quantise(
-                inputs,
-                header.input_scale,
-                header.input_zero_point,
-                quantised,
-            );
+            quantise(inputs, header.input_scale, header.input_zero_point, quantised);
         });
         for (output, quantised) in reconstruction.iter_mut().zip(outputs) {
             let steps = i32::from(*quantised) - header.output_zero_point;

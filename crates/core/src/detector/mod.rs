@@ -244,10 +244,7 @@ impl<'d> Detector<'d> {
             name: text(&entry.name).unwrap_or_default(),
             unit: text(&entry.unit).unwrap_or_default(),
             quantity: Quantity::from_number(entry.quantity),
-            range: Range {
-                minimum: entry.minimum,
-                maximum: entry.maximum,
-            },
+            range: Range { minimum: entry.minimum, maximum: entry.maximum },
         })
     }
 
@@ -255,11 +252,7 @@ impl<'d> Detector<'d> {
     #[must_use]
     pub(crate) fn admits(&self, channel: usize, value: f32) -> bool {
         self.channels.get(channel).is_some_and(|entry| {
-            Range {
-                minimum: entry.minimum,
-                maximum: entry.maximum,
-            }
-            .admits(value)
+            Range { minimum: entry.minimum, maximum: entry.maximum }.admits(value)
         })
     }
 
@@ -346,11 +339,7 @@ fn check_envelope(file: &[u8]) -> Result<&Header, LoadError> {
 
 fn bounded(value: u32, least: usize, most: usize, error: LoadError) -> Result<usize, LoadError> {
     let value = value as usize;
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        Err(error)
-    }
+    if (least..=most).contains(&value) { Ok(value) } else { Err(error) }
 }
 
 fn part(file: &[u8], part: Part) -> Result<&[u8], LoadError> {
@@ -379,10 +368,7 @@ fn array<T: Pod>(model: &[u8], offset: u32, count: usize) -> Result<&[T], LoadEr
 
 /// Reads text padded with zeros.
 fn text(bytes: &[u8]) -> Result<&str, LoadError> {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (text, padding) = bytes.split_at(end);
     if padding.iter().any(|byte| *byte != 0) {
         return Err(LoadError::Text);
@@ -393,23 +379,15 @@ fn text(bytes: &[u8]) -> Result<&str, LoadError> {
 /// Reads a name that a message can carry: the characters of RFC 8428 section 4.5.1.
 fn identifier(bytes: &[u8]) -> Result<&str, LoadError> {
     let name = text(bytes)?;
-    if is_identifier(name) {
-        Ok(name)
-    } else {
-        Err(LoadError::Text)
-    }
+    if is_identifier(name) { Ok(name) } else { Err(LoadError::Text) }
 }
 
 /// Tells whether a text can name a detector, a channel or a trace: letters, digits and `- : . / _`,
 /// the first of them a letter or a digit.
 #[must_use]
 pub fn is_identifier(name: &str) -> bool {
-    name.bytes()
-        .next()
-        .is_some_and(|c| c.is_ascii_alphanumeric())
-        && name
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || b"-:./_".contains(&c))
+    name.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric())
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-:./_".contains(&c))
 }
 
 fn feature(entry: &FeatureEntry) -> Feature {
@@ -453,9 +431,7 @@ fn check_features(
         if usize::from(entry.channel) >= channel_count {
             return Err(LoadError::Feature);
         }
-        vector_len += feature(entry)
-            .output_len(window_len)
-            .ok_or(LoadError::Feature)?;
+        vector_len += feature(entry).output_len(window_len).ok_or(LoadError::Feature)?;
         if vector_len > FEATURE_VECTOR_LEN_MAX {
             return Err(LoadError::Feature);
         }
@@ -474,11 +450,7 @@ fn check_scaling(
             .all(|entry| entry.offset.is_finite() && entry.gain.is_finite() && entry.gain != 0.0);
     let gains_are_legal = (gains.is_empty() || gains.len() == vector_len)
         && gains.iter().all(|gain| gain.is_finite() && *gain >= 0.0);
-    if scaler_is_legal && gains_are_legal {
-        Ok(())
-    } else {
-        Err(LoadError::Scaler)
-    }
+    if scaler_is_legal && gains_are_legal { Ok(()) } else { Err(LoadError::Scaler) }
 }
 
 fn check_traces(

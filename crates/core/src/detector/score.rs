@@ -18,14 +18,9 @@ impl ScoreRule {
     /// Returns the rule with a number of the detector file.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
-        [
-            Self::MeanAbsolute,
-            Self::MeanSquared,
-            Self::RootMeanSquare,
-            Self::Maximum,
-        ]
-        .into_iter()
-        .find(|rule| *rule as u16 == number)
+        [Self::MeanAbsolute, Self::MeanSquared, Self::RootMeanSquare, Self::Maximum]
+            .into_iter()
+            .find(|rule| *rule as u16 == number)
     }
 
     /// Returns the name that people see.

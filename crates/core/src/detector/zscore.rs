@@ -28,18 +28,8 @@ impl<'d> ZScore<'d> {
             && header.clip.is_finite()
             && header.clip > 0.0
             && mean.iter().all(|mean| mean.is_finite())
-            && variance
-                .iter()
-                .all(|variance| variance.is_finite() && *variance >= 0.0);
-        if legal {
-            Ok(Self {
-                header,
-                mean,
-                variance,
-            })
-        } else {
-            Err(LoadError::Model)
-        }
+            && variance.iter().all(|variance| variance.is_finite() && *variance >= 0.0);
+        if legal { Ok(Self { header, mean, variance }) } else { Err(LoadError::Model) }
     }
 
     /// Returns the weight of a new window; 0 for a detector that does not adapt.

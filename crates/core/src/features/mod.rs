@@ -78,10 +78,7 @@ impl FeatureKind {
     /// Tells whether the kind takes a parameter (a number of samples).
     #[must_use]
     pub fn takes_parameter(self) -> bool {
-        matches!(
-            self,
-            Self::Samples | Self::RollingMean | Self::CentredSamples
-        )
+        matches!(self, Self::Samples | Self::RollingMean | Self::CentredSamples)
     }
 }
 

@@ -286,12 +286,7 @@ impl<'a> PackReader<'a> {
         match self.remaining {
             Some(0) => Ok(true),
             Some(_) => Ok(false),
-            None if self
-                .decoder
-                .datatype()
-                .map_err(|_| DecodeError::Malformed)?
-                == Type::Break =>
-            {
+            None if self.decoder.datatype().map_err(|_| DecodeError::Malformed)? == Type::Break => {
                 self.decoder.set_position(self.decoder.position() + 1);
                 Ok(true)
             }
@@ -302,11 +297,7 @@ impl<'a> PackReader<'a> {
     fn read(&mut self) -> Result<Option<Resolved<'a>>, DecodeError> {
         if self.at_end()? {
             let trailing = self.decoder.position() != self.decoder.input().len();
-            return if trailing {
-                Err(DecodeError::TrailingBytes)
-            } else {
-                Ok(None)
-            };
+            return if trailing { Err(DecodeError::TrailingBytes) } else { Ok(None) };
         }
         self.records += 1;
         if self.records > MESSAGE_RECORDS_MAX {
@@ -327,10 +318,7 @@ impl<'a> PackReader<'a> {
                 Some(0) => return Ok(fields),
                 Some(left) => *left -= 1,
                 None => {
-                    let next = self
-                        .decoder
-                        .datatype()
-                        .map_err(|_| DecodeError::Malformed)?;
+                    let next = self.decoder.datatype().map_err(|_| DecodeError::Malformed)?;
                     if next == Type::Break {
                         self.decoder.set_position(self.decoder.position() + 1);
                         return Ok(fields);
@@ -342,10 +330,7 @@ impl<'a> PackReader<'a> {
     }
 
     fn field(&mut self, fields: &mut Fields<'a>) -> Result<(), DecodeError> {
-        let kind = self
-            .decoder
-            .datatype()
-            .map_err(|_| DecodeError::Malformed)?;
+        let kind = self.decoder.datatype().map_err(|_| DecodeError::Malformed)?;
         if kind == Type::String {
             // A label ending in an underscore must be understood (RFC 8428 section 4.4).
             let label = self.decoder.str().map_err(|_| DecodeError::Malformed)?;
@@ -395,11 +380,7 @@ impl<'a> PackReader<'a> {
 
     fn text(&mut self, len_max: usize, too_long: DecodeError) -> Result<&'a str, DecodeError> {
         let text = self.decoder.str().map_err(|_| DecodeError::Malformed)?;
-        if text.len() > len_max {
-            Err(too_long)
-        } else {
-            Ok(text)
-        }
+        if text.len() > len_max { Err(too_long) } else { Ok(text) }
     }
 
     fn number(&mut self) -> Result<f64, DecodeError> {
@@ -411,11 +392,7 @@ impl<'a> PackReader<'a> {
             }
             _ => self.decoder.i64().map_err(malformed)? as f64,
         };
-        if number.is_finite() {
-            Ok(number)
-        } else {
-            Err(DecodeError::NotFinite)
-        }
+        if number.is_finite() { Ok(number) } else { Err(DecodeError::NotFinite) }
     }
 
     fn resolve(&self, fields: &Fields<'a>) -> Result<Resolved<'a>, DecodeError> {
@@ -434,18 +411,8 @@ impl<'a> PackReader<'a> {
         if !time_s.is_finite() {
             return Err(DecodeError::NotFinite);
         }
-        let unit = if fields.unit.is_empty() {
-            self.base_unit
-        } else {
-            fields.unit
-        };
-        Ok(Resolved {
-            base_name: self.base_name,
-            name: fields.name,
-            unit,
-            value,
-            time_s,
-        })
+        let unit = if fields.unit.is_empty() { self.base_unit } else { fields.unit };
+        Ok(Resolved { base_name: self.base_name, name: fields.name, unit, value, time_s })
     }
 }
 
@@ -481,16 +448,9 @@ impl<'a> Fields<'a> {
 
 fn check_name(base_name: &str, name: &str) -> Result<(), DecodeError> {
     let mut characters = base_name.bytes().chain(name.bytes());
-    let first_is_legal = characters
-        .clone()
-        .next()
-        .is_some_and(|c| c.is_ascii_alphanumeric());
+    let first_is_legal = characters.clone().next().is_some_and(|c| c.is_ascii_alphanumeric());
     let all_are_legal = characters
         .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b':' | b'.' | b'/' | b'_'));
     let short_enough = base_name.len() + name.len() <= SENML_NAME_LEN_MAX;
-    if first_is_legal && all_are_legal && short_enough {
-        Ok(())
-    } else {
-        Err(DecodeError::BadName)
-    }
+    if first_is_legal && all_are_legal && short_enough { Ok(()) } else { Err(DecodeError::BadName) }
 }

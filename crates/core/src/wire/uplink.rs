@@ -32,9 +32,7 @@ pub const SENSOR_FAULT_SUFFIX: &str = "/sensor_fault";
 #[must_use]
 pub fn is_device_id(text: &str) -> bool {
     (1..=DEVICE_ID_LEN_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
 }
 
 /// What identifies a message: sent again, it is the same message.
@@ -88,10 +86,7 @@ impl<'a> Uplink<'a> {
         }
         let mut pack = PackReader::new(bytes)?;
         let session = pack.next().ok_or(UplinkError::NoSession)??;
-        let device = session
-            .base_name
-            .strip_suffix('/')
-            .ok_or(UplinkError::BadDevice)?;
+        let device = session.base_name.strip_suffix('/').ok_or(UplinkError::BadDevice)?;
         if !is_device_id(device) {
             return Err(UplinkError::BadDevice);
         }
@@ -105,11 +100,7 @@ impl<'a> Uplink<'a> {
                 return Err(UplinkError::ForeignName);
             }
         }
-        Ok(Self {
-            device,
-            id,
-            readings: pack,
-        })
+        Ok(Self { device, id, readings: pack })
     }
 
     /// Walks through the readings: name without the device's prefix, unit, value, unix seconds.

@@ -42,10 +42,7 @@ pub fn read_intervals(path: &Path, key: &str) -> Result<Vec<Interval>, DatasetEr
     pairs
         .iter()
         .map(|(start, end)| {
-            Ok(Interval {
-                start_us: moment(&file, start)?,
-                end_us: moment(&file, end)?,
-            })
+            Ok(Interval { start_us: moment(&file, start)?, end_us: moment(&file, end)? })
         })
         .collect()
 }
@@ -55,9 +52,7 @@ pub fn read_intervals(path: &Path, key: &str) -> Result<Vec<Interval>, DatasetEr
 /// # Errors
 /// As [`read_intervals`].
 pub fn read_points(path: &Path, key: &str) -> Result<Vec<i64>, DatasetError> {
-    let is_json = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     if !is_json {
         let (file, text) = read_text(path)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -115,25 +110,15 @@ fn read_entry(
         existing.push("...");
     }
     let existing = existing.join(", ");
-    Err(DatasetError::MissingKey {
-        file,
-        key: key.to_owned(),
-        existing,
-    })
+    Err(DatasetError::MissingKey { file, key: key.to_owned(), existing })
 }
 
 /// Tells whether `path` ends with all parts of `tail`: `a/b.csv` ends with `b.csv`, `ab.csv` does not.
 fn ends_with_path(path: &str, tail: &str) -> bool {
-    path.strip_suffix(tail)
-        .is_some_and(|head| head.is_empty() || head.ends_with('/'))
+    path.strip_suffix(tail).is_some_and(|head| head.is_empty() || head.ends_with('/'))
 }
 
 fn moment(file: &str, value: &Value) -> Result<i64, DatasetError> {
-    let text = value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned);
-    read_any(&text).ok_or_else(|| DatasetError::LabelTime {
-        file: file.to_owned(),
-        found: text,
-    })
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    read_any(&text).ok_or_else(|| DatasetError::LabelTime { file: file.to_owned(), found: text })
 }

@@ -5,22 +5,9 @@ use super::time::TimeFormat;
 use super::{ChannelInfo, Choice, Column, DatasetError, ReadOptions, ReadReport};
 use crate::limits::RECORDING_CHANNELS_MAX;
 
-const TIME_NAMES: [&str; 7] = [
-    "time",
-    "timestamp",
-    "datetime",
-    "date",
-    "date_time",
-    "ts",
-    "unix_time",
-];
-const LABEL_NAMES: [&str; 5] = [
-    "label",
-    "anomaly",
-    "is_anomaly",
-    "anomalous",
-    "label_anomaly",
-];
+const TIME_NAMES: [&str; 7] =
+    ["time", "timestamp", "datetime", "date", "date_time", "ts", "unix_time"];
+const LABEL_NAMES: [&str; 5] = ["label", "anomaly", "is_anomaly", "anomalous", "label_anomaly"];
 const CLIP_NAMES: [&str; 4] = ["clip", "clip_id", "segment", "segment_id"];
 /// Columns that tell about the labels; as a channel they would give the answer away.
 const LABEL_COMPANIONS: [&str; 2] = ["changepoint", "anomaly_type"];
@@ -54,10 +41,7 @@ impl<'a> Sample<'a> {
     fn is_number(&self, column: usize) -> bool {
         let cells = self.column(column);
         // One number is enough: text further down is then an error that names its row, not a column left out.
-        cells.is_empty()
-            || cells
-                .iter()
-                .any(|cell| read_number(cell, self.decimal_comma).is_some())
+        cells.is_empty() || cells.iter().any(|cell| read_number(cell, self.decimal_comma).is_some())
     }
 }
 
@@ -70,26 +54,15 @@ impl Layout {
         options: &ReadOptions,
         report: &mut ReadReport,
     ) -> Result<Self, DatasetError> {
-        let label = choose(file, &names, &options.label, || {
-            find_by_name(&names, &LABEL_NAMES)
-        })?;
-        let clip = choose(file, &names, &options.clip, || {
-            find_by_name(&names, &CLIP_NAMES)
-        })?;
+        let label = choose(file, &names, &options.label, || find_by_name(&names, &LABEL_NAMES))?;
+        let clip = choose(file, &names, &options.clip, || find_by_name(&names, &CLIP_NAMES))?;
         let time = Self::decide_time(file, &names, sample, options)?;
         report.time_column = time.map(|(column, _)| names[column].clone());
         report.time_format = time.map(|(_, format)| format);
         report.label_column = label.map(|column| names[column].clone());
         report.clip_column = clip.map(|column| names[column].clone());
 
-        let mut layout = Self {
-            names,
-            time,
-            label,
-            clip,
-            channels: Vec::new(),
-            infos: Vec::new(),
-        };
+        let mut layout = Self { names, time, label, clip, channels: Vec::new(), infos: Vec::new() };
         if options.channels.is_empty() {
             layout.find_channels(sample, report);
         } else {
@@ -97,10 +70,7 @@ impl Layout {
         }
         if layout.channels.is_empty() {
             let delimiter = report.delimiter.unwrap_or(',');
-            return Err(DatasetError::NoChannels {
-                file: file.to_owned(),
-                delimiter,
-            });
+            return Err(DatasetError::NoChannels { file: file.to_owned(), delimiter });
         }
         if layout.channels.len() > RECORDING_CHANNELS_MAX {
             return Err(DatasetError::TooLarge {
@@ -172,10 +142,7 @@ impl Layout {
             let column =
                 column.ok_or_else(|| DatasetError::missing_column(file, &choice.column, &names))?;
             let name = choice.name.as_deref().unwrap_or(names[column]);
-            let unit = choice
-                .unit
-                .as_deref()
-                .unwrap_or_else(|| unit_in_name(names[column]));
+            let unit = choice.unit.as_deref().unwrap_or_else(|| unit_in_name(names[column]));
             self.channels.push(column);
             self.infos.push(ChannelInfo::new(name, unit));
         }
@@ -191,9 +158,7 @@ fn choose(
 ) -> Result<Option<usize>, DatasetError> {
     let given = |column: &Column| {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        column
-            .find(&names)
-            .ok_or_else(|| DatasetError::missing_column(file, column, &names))
+        column.find(&names).ok_or_else(|| DatasetError::missing_column(file, column, &names))
     };
     match choice {
         Choice::Detect => Ok(find()),
@@ -203,9 +168,7 @@ fn choose(
 }
 
 fn find_by_name(names: &[String], wanted: &[&str]) -> Option<usize> {
-    names
-        .iter()
-        .position(|name| wanted.contains(&name.trim().to_ascii_lowercase().as_str()))
+    names.iter().position(|name| wanted.contains(&name.trim().to_ascii_lowercase().as_str()))
 }
 
 /// Accepts `timestamp`, and with a unit `time_ms`, `Time (s)`, `timestamp [us]`.
@@ -236,10 +199,8 @@ pub(super) fn read_number(cell: &[u8], decimal_comma: bool) -> Option<f32> {
     }
     let cell = cell.trim_ascii();
     if decimal_comma && cell.contains(&b',') {
-        let dotted: Vec<u8> = cell
-            .iter()
-            .map(|&byte| if byte == b',' { b'.' } else { byte })
-            .collect();
+        let dotted: Vec<u8> =
+            cell.iter().map(|&byte| if byte == b',' { b'.' } else { byte }).collect();
         return fast_float2::parse(&dotted).ok();
     }
     fast_float2::parse(cell).ok()
@@ -251,11 +212,7 @@ pub(super) fn read_label(cell: &[u8]) -> Option<bool> {
     if let Ok(value) = fast_float2::parse::<f64, _>(cell) {
         return [0.0, 1.0].contains(&value).then_some(value == 1.0);
     }
-    let is = |words: &[&str]| {
-        words
-            .iter()
-            .any(|word| cell.eq_ignore_ascii_case(word.as_bytes()))
-    };
+    let is = |words: &[&str]| words.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()));
     if is(&["true", "yes", "anomaly", "anomalous", "abnormal"]) {
         return Some(true);
     }

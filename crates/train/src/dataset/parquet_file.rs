@@ -99,19 +99,13 @@ pub fn read_parquet(
 ) -> Result<(Recording, ReadReport), DatasetError> {
     let file = path.display().to_string();
     let opened = File::open(path).and_then(|opened| Ok((opened.metadata()?.len(), opened)));
-    let (bytes, opened) = opened.map_err(|source| DatasetError::File {
-        file: file.clone(),
-        source,
-    })?;
+    let (bytes, opened) =
+        opened.map_err(|source| DatasetError::File { file: file.clone(), source })?;
     if bytes == 0 {
         return Err(DatasetError::Empty { file });
     }
-    let too_large = |what, found, limit| DatasetError::TooLarge {
-        file: file.clone(),
-        what,
-        found,
-        limit,
-    };
+    let too_large =
+        |what, found, limit| DatasetError::TooLarge { file: file.clone(), what, found, limit };
     if bytes > RECORDING_BYTES_MAX {
         return Err(too_large("bytes", bytes, RECORDING_BYTES_MAX));
     }
@@ -123,10 +117,7 @@ pub fn read_parquet(
                 .then_some(())
                 .ok_or_else(|| too_large("columns", width as u64, limit as u64))
         },
-        |source| DatasetError::Parquet {
-            file: file.clone(),
-            source,
-        },
+        |source| DatasetError::Parquet { file: file.clone(), source },
     )?;
     table(&file, names, &cells, &notes, options)
 }
@@ -145,17 +136,11 @@ fn decode(
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         check_width(schema.num_columns())?;
         let cells = read_cells(&reader).map_err(&parquet_error)?;
-        let names = schema
-            .columns()
-            .iter()
-            .map(|column| column.path().string())
-            .collect();
+        let names = schema.columns().iter().map(|column| column.path().string()).collect();
         Ok((names, cells, Notes::read(&reader)))
     };
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(parquet_error(ParquetError::General(
-            "the file is damaged".to_owned(),
-        )))
+        Err(parquet_error(ParquetError::General("the file is damaged".to_owned())))
     })
 }
 
@@ -170,12 +155,8 @@ struct Notes {
 impl Notes {
     fn read(reader: &SerializedFileReader<File>) -> Self {
         let mut notes = Self::default();
-        for KeyValue { key, value } in reader
-            .metadata()
-            .file_metadata()
-            .key_value_metadata()
-            .into_iter()
-            .flatten()
+        for KeyValue { key, value } in
+            reader.metadata().file_metadata().key_value_metadata().into_iter().flatten()
         {
             let Some(value) = value else { continue };
             match key.as_str() {
@@ -199,10 +180,8 @@ fn read_cells(reader: &SerializedFileReader<File>) -> Result<Vec<Cells>, Parquet
         }
         let mut column: Option<Cells> = None;
         for group in 0..reader.num_row_groups() {
-            let part = read_column(
-                reader.get_row_group(group)?.get_column_reader(index)?,
-                descriptor,
-            )?;
+            let part =
+                read_column(reader.get_row_group(group)?.get_column_reader(index)?, descriptor)?;
             column = Some(match (column, part) {
                 (Some(Cells::Real(mut all)), Cells::Real(part)) => {
                     all.extend(part);
@@ -245,9 +224,9 @@ fn read_column(reader: ColumnReader, descriptor: &ColumnDescriptor) -> Result<Ce
             Cells::Truth(read_all(reader, descriptor, |&v| v)?)
         }
         ColumnReader::Int32ColumnReader(reader) => match descriptor.logical_type_ref() {
-            Some(LogicalType::Date) => Cells::Moment(read_all(reader, descriptor, |&v| {
-                i64::from(v) * 86_400_000_000
-            })?),
+            Some(LogicalType::Date) => {
+                Cells::Moment(read_all(reader, descriptor, |&v| i64::from(v) * 86_400_000_000)?)
+            }
             _ => Cells::Whole(read_all(reader, descriptor, |&v| i64::from(v))?),
         },
         ColumnReader::Int64ColumnReader(reader) => match timestamp_unit(descriptor) {
@@ -300,13 +279,11 @@ fn read_all<T: DataType, V>(
         if present == 0 {
             cells.extend(values.map(Some));
         } else {
-            cells.extend(levels.iter().map(|&level| {
-                if level == present {
-                    values.next()
-                } else {
-                    None
-                }
-            }));
+            cells.extend(levels.iter().map(
+                |&level| {
+                    if level == present { values.next() } else { None }
+                },
+            ));
         }
     }
 }
@@ -318,67 +295,36 @@ fn table(
     notes: &Notes,
     options: &ReadOptions,
 ) -> Result<(Recording, ReadReport), DatasetError> {
-    let mut report = ReadReport {
-        header: true,
-        ..ReadReport::default()
-    };
+    let mut report = ReadReport { header: true, ..ReadReport::default() };
     let total = cells.iter().map(Cells::len).max().unwrap_or(0);
     if total == 0 {
-        return Err(DatasetError::Empty {
-            file: file.to_owned(),
-        });
+        return Err(DatasetError::Empty { file: file.to_owned() });
     }
     // A column of another length is one that is not read, or was cut off.
     let readable = |column: &Cells| column.len() == total;
     let text_of = |column: &Cells, row: usize| {
-        if readable(column) {
-            column.text(row)
-        } else {
-            b"?".to_vec()
-        }
+        if readable(column) { column.text(row) } else { b"?".to_vec() }
     };
     let first: Vec<Vec<Vec<u8>>> = (0..total.min(RECORDING_SAMPLE_ROWS))
         .map(|row| cells.iter().map(|column| text_of(column, row)).collect())
         .collect();
-    let rows = first
-        .iter()
-        .map(|row| row.iter().map(Vec::as_slice).collect())
-        .collect();
-    let mut layout = Layout::decide(
-        file,
-        names,
-        &Sample {
-            rows,
-            decimal_comma: false,
-        },
-        options,
-        &mut report,
-    )?;
+    let rows = first.iter().map(|row| row.iter().map(Vec::as_slice).collect()).collect();
+    let mut layout =
+        Layout::decide(file, names, &Sample { rows, decimal_comma: false }, options, &mut report)?;
     if options.channels.is_empty() && notes.units.len() == layout.infos.len() {
         for (info, unit) in layout.infos.iter_mut().zip(&notes.units) {
             unit.clone_into(&mut info.unit);
         }
     }
 
-    let mut columns = Columns {
-        channels: layout.infos.clone(),
-        ..Columns::default()
-    };
+    let mut columns = Columns { channels: layout.infos.clone(), ..Columns::default() };
     columns.time_us = layout.time.map(|_| Vec::new());
     columns.labels = layout.label.map(|_| Vec::new());
     let wanted = options.rows.clone().unwrap_or(0..total);
     columns.rows_before = wanted.start.min(total);
     let mut taken = Vec::new();
     for row in columns.rows_before..wanted.end.min(total) {
-        if take_row(
-            file,
-            &layout,
-            cells,
-            row,
-            options,
-            &mut columns,
-            &mut report,
-        )? {
+        if take_row(file, &layout, cells, row, options, &mut columns, &mut report)? {
             // Compared with the row taken before, as rows between may have been left out.
             if let (Some(clip), Some(&before)) = (layout.clip, taken.last())
                 && cells[clip].text(row) != cells[clip].text(before)
@@ -391,9 +337,7 @@ fn table(
     let mut options = options.clone();
     options.rate_hz = options.rate_hz.or(notes.rate_hz);
     options.name = options.name.or_else(|| notes.name.clone());
-    let recording = assemble(file, columns, &options, &mut report, |row| {
-        taken[row] as u64 + 1
-    })?;
+    let recording = assemble(file, columns, &options, &mut report, |row| taken[row] as u64 + 1)?;
     Ok((recording, report))
 }
 
@@ -408,31 +352,22 @@ fn take_row(
     report: &mut ReadReport,
 ) -> Result<bool, DatasetError> {
     let found = |column: usize| {
-        String::from_utf8_lossy(&cells[column].text(row))
-            .chars()
-            .take(40)
-            .collect()
+        String::from_utf8_lossy(&cells[column].text(row)).chars().take(40).collect()
     };
     let (line, named) = (row as u64 + 1, |column: usize| layout.names[column].clone());
     let file = || file.to_owned();
     if let Some((column, format)) = layout.time {
-        let time = cells[column]
-            .time(row, format)
-            .ok_or_else(|| DatasetError::Time {
-                file: file(),
-                row: line,
-                column: named(column),
-                found: found(column),
-                format: TimeFormat::NAMES
-                    .iter()
-                    .find(|(_, other)| *other == format)
-                    .map_or("", |(name, _)| name),
-            })?;
-        if options
-            .time_us
-            .as_ref()
-            .is_some_and(|range| !range.contains(&time))
-        {
+        let time = cells[column].time(row, format).ok_or_else(|| DatasetError::Time {
+            file: file(),
+            row: line,
+            column: named(column),
+            found: found(column),
+            format: TimeFormat::NAMES
+                .iter()
+                .find(|(_, other)| *other == format)
+                .map_or("", |(name, _)| name),
+        })?;
+        if options.time_us.as_ref().is_some_and(|range| !range.contains(&time)) {
             return Ok(false);
         }
         columns.time_us.get_or_insert_default().push(time);

@@ -36,19 +36,13 @@ pub(super) const UNITS_KEY: &str = "stonechat.units";
 /// [`DatasetError::File`] or [`DatasetError::Parquet`] where it cannot be written.
 pub fn write_parquet(path: &Path, recording: &Recording) -> Result<(), DatasetError> {
     let file = path.display().to_string();
-    let out = File::create(path).map_err(|source| DatasetError::File {
-        file: file.clone(),
-        source,
-    })?;
+    let out =
+        File::create(path).map_err(|source| DatasetError::File { file: file.clone(), source })?;
     write_to(out, recording).map_err(|source| DatasetError::Parquet { file, source })
 }
 
 fn write_to(out: File, recording: &Recording) -> Result<(), ParquetError> {
-    let units: Vec<&str> = recording
-        .channels
-        .iter()
-        .map(|channel| channel.unit.as_str())
-        .collect();
+    let units: Vec<&str> = recording.channels.iter().map(|channel| channel.unit.as_str()).collect();
     let note = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -60,21 +54,15 @@ fn write_to(out: File, recording: &Recording) -> Result<(), ParquetError> {
         .build();
     let mut writer =
         SerializedFileWriter::new(out, Arc::new(schema_of(recording)?), Arc::new(properties))?;
-    let clip_of: Vec<i32> = recording
-        .segments()
-        .zip(0..)
-        .flat_map(|(rows, clip)| rows.map(move |_| clip))
-        .collect();
+    let clip_of: Vec<i32> =
+        recording.segments().zip(0..).flat_map(|(rows, clip)| rows.map(move |_| clip)).collect();
     let rows = recording.rows();
     for start in (0..rows).step_by(GROUP_ROWS) {
         let part = start..(start + GROUP_ROWS).min(rows);
         let mut group = writer.next_row_group()?;
         write_column::<Int64Type>(&mut group, &recording.time_us[part.clone()])?;
         for channel in 0..recording.channels.len() {
-            let values: Vec<f32> = part
-                .clone()
-                .map(|row| recording.row(row)[channel])
-                .collect();
+            let values: Vec<f32> = part.clone().map(|row| recording.row(row)[channel]).collect();
             write_column::<FloatType>(&mut group, &values)?;
         }
         if let Some(labels) = &recording.labels {
@@ -103,11 +91,8 @@ fn schema_of(recording: &Recording) -> Result<Type, ParquetError> {
         Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED)
     }
     let timestamp = LogicalType::timestamp(true, TimeUnit::MICROS);
-    let mut fields = vec![Arc::new(
-        field("time", Physical::INT64)
-            .with_logical_type(Some(timestamp))
-            .build()?,
-    )];
+    let mut fields =
+        vec![Arc::new(field("time", Physical::INT64).with_logical_type(Some(timestamp)).build()?)];
     for channel in &recording.channels {
         fields.push(Arc::new(field(&channel.name, Physical::FLOAT).build()?));
     }
@@ -115,7 +100,5 @@ fn schema_of(recording: &Recording) -> Result<Type, ParquetError> {
         fields.push(Arc::new(field("label", Physical::BOOLEAN).build()?));
     }
     fields.push(Arc::new(field("clip", Physical::INT32).build()?));
-    Type::group_type_builder("recording")
-        .with_fields(fields)
-        .build()
+    Type::group_type_builder("recording").with_fields(fields).build()
 }

@@ -79,10 +79,7 @@ impl std::str::FromStr for TimeFormat {
             .map(|(_, format)| format)
             .ok_or_else(|| {
                 let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
-                format!(
-                    "unknown time format {text:?}; use one of {}",
-                    names.join(", ")
-                )
+                format!("unknown time format {text:?}; use one of {}", names.join(", "))
             })
     }
 }
@@ -96,9 +93,7 @@ fn detect_number(column: &str, value: f64) -> TimeFormat {
         ("s", TimeFormat::Seconds),
     ];
     for (unit, format) in hints {
-        let is_suffix = column
-            .strip_suffix(unit)
-            .is_some_and(|rest| rest.ends_with('_'));
+        let is_suffix = column.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'));
         if is_suffix
             || column.contains(&format!("({unit})"))
             || column.contains(&format!("[{unit}]"))
@@ -117,9 +112,8 @@ fn detect_number(column: &str, value: f64) -> TimeFormat {
 
 fn read_number(cell: &[u8], scale: f64) -> Option<i64> {
     if scale == 1.0
-        && let Some(whole) = std::str::from_utf8(cell)
-            .ok()
-            .and_then(|text| text.parse::<i64>().ok())
+        && let Some(whole) =
+            std::str::from_utf8(cell).ok().and_then(|text| text.parse::<i64>().ok())
     {
         return Some(whole);
     }
@@ -138,11 +132,8 @@ fn read_date(cell: &[u8], order: [usize; 3]) -> Option<i64> {
     parts[1] = cursor.digits()?;
     cursor.one_of(&[separator])?;
     parts[2] = cursor.digits()?;
-    let [
-        (year, year_digits),
-        (month, month_digits),
-        (day, day_digits),
-    ] = order.map(|place| parts[place]);
+    let [(year, year_digits), (month, month_digits), (day, day_digits)] =
+        order.map(|place| parts[place]);
     if year_digits != 4 || month_digits > 2 || day_digits > 2 {
         return None;
     }
@@ -186,11 +177,7 @@ fn read_offset(cursor: &mut Cursor<'_>) -> Option<i64> {
     let (value, digits) = cursor.digits()?;
     let minutes = match digits {
         1 | 2 => {
-            let minute = if cursor.one_of(b":").is_some() {
-                cursor.digits()?.0
-            } else {
-                0
-            };
+            let minute = if cursor.one_of(b":").is_some() { cursor.digits()?.0 } else { 0 };
             value * 60 + minute
         }
         4 => value / 100 * 60 + value % 100,
@@ -207,36 +194,20 @@ struct Cursor<'a> {
 impl Cursor<'_> {
     /// Reads up to nine digits: the value and how many there were.
     fn digits(&mut self) -> Option<(i64, usize)> {
-        let count = self
-            .rest
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let count = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if count == 0 || count > 9 {
             return None;
         }
         let (digits, rest) = self.rest.split_at(count);
         self.rest = rest;
-        Some((
-            digits
-                .iter()
-                .fold(0, |value, digit| value * 10 + i64::from(digit - b'0')),
-            count,
-        ))
+        Some((digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')), count))
     }
 
     fn fraction_us(&mut self) -> Option<i64> {
-        let count = self
-            .rest
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let count = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (digits, rest) = self.rest.split_at(count);
         self.rest = rest;
-        let padded = digits
-            .iter()
-            .map(|digit| i64::from(digit - b'0'))
-            .chain(std::iter::repeat(0));
+        let padded = digits.iter().map(|digit| i64::from(digit - b'0')).chain(std::iter::repeat(0));
         (count > 0).then(|| padded.take(6).fold(0, |value, digit| value * 10 + digit))
     }
 
@@ -302,11 +273,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -336,10 +303,7 @@ mod tests {
             assert_eq!(read_any(text), Some(expected), "{text}");
         }
         assert_eq!(read_any("2014-04-01"), Some(1_396_310_400_000_000));
-        assert_eq!(
-            read_any("2014-04-01 00:05:30.1234567"),
-            Some(expected + 123_456)
-        );
+        assert_eq!(read_any("2014-04-01 00:05:30.1234567"), Some(expected + 123_456));
     }
 
     #[test]
@@ -368,26 +332,14 @@ mod tests {
             TimeFormat::detect("t", &[b"12/03/2017 1:00", b"12/31/2017 2:30"]),
             Some(TimeFormat::MonthFirst)
         );
-        assert_eq!(
-            TimeFormat::DayFirst.read(b"12/03/2017 1:00"),
-            read_any("2017-03-12 01:00")
-        );
-        assert_eq!(
-            TimeFormat::MonthFirst.read(b"12/03/2017 1:00"),
-            read_any("2017-12-03 01:00")
-        );
+        assert_eq!(TimeFormat::DayFirst.read(b"12/03/2017 1:00"), read_any("2017-03-12 01:00"));
+        assert_eq!(TimeFormat::MonthFirst.read(b"12/03/2017 1:00"), read_any("2017-12-03 01:00"));
     }
 
     #[test]
     fn finds_the_unit_of_numbers() {
-        assert_eq!(
-            TimeFormat::detect("ts", &[b"1396310730"]),
-            Some(TimeFormat::Seconds)
-        );
-        assert_eq!(
-            TimeFormat::detect("ts", &[b"1396310730000"]),
-            Some(TimeFormat::Milliseconds)
-        );
+        assert_eq!(TimeFormat::detect("ts", &[b"1396310730"]), Some(TimeFormat::Seconds));
+        assert_eq!(TimeFormat::detect("ts", &[b"1396310730000"]), Some(TimeFormat::Milliseconds));
         assert_eq!(
             TimeFormat::detect("ts", &[b"1396310730000000"]),
             Some(TimeFormat::Microseconds)
@@ -396,10 +348,7 @@ mod tests {
             TimeFormat::detect("ts", &[b"1396310730000000000"]),
             Some(TimeFormat::Nanoseconds)
         );
-        assert_eq!(
-            TimeFormat::detect("time_ms", &[b"0"]),
-            Some(TimeFormat::Milliseconds)
-        );
+        assert_eq!(TimeFormat::detect("time_ms", &[b"0"]), Some(TimeFormat::Milliseconds));
         assert_eq!(TimeFormat::Seconds.read(b"0.005"), Some(5000));
         assert_eq!(
             TimeFormat::Nanoseconds.read(b"1396310730000000000"),

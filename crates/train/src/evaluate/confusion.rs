@@ -36,29 +36,20 @@ impl Confusion {
         labels: &[bool],
         threshold: f64,
     ) -> Self {
-        let verdicts: Vec<bool> = scores
-            .iter()
-            .map(|&score| score.into() > threshold)
-            .collect();
+        let verdicts: Vec<bool> = scores.iter().map(|&score| score.into() > threshold).collect();
         Self::of_verdicts(&verdicts, labels)
     }
 
     /// Returns how many of the verdicts of an anomaly were right.
     #[must_use]
     pub fn precision(&self) -> Option<f64> {
-        share(
-            self.true_positives,
-            self.true_positives + self.false_positives,
-        )
+        share(self.true_positives, self.true_positives + self.false_positives)
     }
 
     /// Returns how many of the anomalous were found.
     #[must_use]
     pub fn recall(&self) -> Option<f64> {
-        share(
-            self.true_positives,
-            self.true_positives + self.false_negatives,
-        )
+        share(self.true_positives, self.true_positives + self.false_negatives)
     }
 
     /// Returns the harmonic mean of precision and recall; 0 where anomalies were there and none was found.
@@ -73,19 +64,13 @@ impl Confusion {
     /// Returns the false-alarm rate: how many of the normal were called anomalous.
     #[must_use]
     pub fn false_alarm_rate(&self) -> Option<f64> {
-        share(
-            self.false_positives,
-            self.false_positives + self.true_negatives,
-        )
+        share(self.false_positives, self.false_positives + self.true_negatives)
     }
 
     /// Returns the missed-alarm rate: how many of the anomalous were called normal.
     #[must_use]
     pub fn missed_alarm_rate(&self) -> Option<f64> {
-        share(
-            self.false_negatives,
-            self.false_negatives + self.true_positives,
-        )
+        share(self.false_negatives, self.false_negatives + self.true_positives)
     }
 
     /// Returns how many verdicts were right.

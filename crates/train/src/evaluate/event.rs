@@ -43,10 +43,8 @@ impl Events {
 pub fn events(verdicts: &[bool], labels: &[bool], time_us: &[i64], seconds: f64) -> Events {
     let intervals = runs(labels);
     let alarms = runs(verdicts);
-    let false_alarms = alarms
-        .iter()
-        .filter(|alarm| !labels[(*alarm).clone()].contains(&true))
-        .count();
+    let false_alarms =
+        alarms.iter().filter(|alarm| !labels[(*alarm).clone()].contains(&true)).count();
     let delay = |interval: &std::ops::Range<usize>| {
         let first = interval.clone().find(|&row| verdicts[row])?;
         Some((time_us[first] - time_us[interval.start]) as f64 / 1e6)

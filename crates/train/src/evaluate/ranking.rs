@@ -21,11 +21,8 @@ struct Ranking {
 
 impl Ranking {
     fn new<S: Copy + Into<f64>>(scores: &[S], labels: &[bool]) -> Option<Self> {
-        let mut ranked: Vec<(f64, bool)> = scores
-            .iter()
-            .map(|&score| score.into())
-            .zip(labels.iter().copied())
-            .collect();
+        let mut ranked: Vec<(f64, bool)> =
+            scores.iter().map(|&score| score.into()).zip(labels.iter().copied()).collect();
         if scores.len() != labels.len() || ranked.iter().any(|(score, _)| score.is_nan()) {
             return None;
         }
@@ -41,11 +38,7 @@ impl Ranking {
                 (tied[0].0, anomalous, normal)
             })
             .collect();
-        Some(Self {
-            steps,
-            anomalous,
-            normal,
-        })
+        Some(Self { steps, anomalous, normal })
     }
 
     fn has_both(&self) -> bool {
@@ -59,19 +52,12 @@ pub fn roc_curve<S: Copy + Into<f64>>(scores: &[S], labels: &[bool]) -> Vec<RocP
     let Some(ranking) = Ranking::new(scores, labels).filter(Ranking::has_both) else {
         return Vec::new();
     };
-    let start = RocPoint {
-        threshold: f64::INFINITY,
-        false_alarm_rate: 0.0,
-        recall: 0.0,
-    };
-    let points = ranking
-        .steps
-        .iter()
-        .map(|&(threshold, anomalous, normal)| RocPoint {
-            threshold,
-            false_alarm_rate: normal / ranking.normal,
-            recall: anomalous / ranking.anomalous,
-        });
+    let start = RocPoint { threshold: f64::INFINITY, false_alarm_rate: 0.0, recall: 0.0 };
+    let points = ranking.steps.iter().map(|&(threshold, anomalous, normal)| RocPoint {
+        threshold,
+        false_alarm_rate: normal / ranking.normal,
+        recall: anomalous / ranking.anomalous,
+    });
     std::iter::once(start).chain(points).collect()
 }
 

@@ -121,12 +121,7 @@ impl Metrics {
     ) -> Self {
         let labels = subject.labels;
         let confusion = Confusion::of_verdicts(&scored.verdicts, labels);
-        let events = events(
-            &scored.verdicts,
-            labels,
-            time_us,
-            subject.recording.seconds(),
-        );
+        let events = events(&scored.verdicts, labels, time_us, subject.recording.seconds());
         let volume = volume_under_surface(&scored.scores, labels, volume_window);
         Self {
             name: name.to_owned(),
@@ -178,24 +173,14 @@ impl Report {
     ) -> Result<Self, EvaluateError> {
         check(detector, subject)?;
         let count = detector.scores.len();
-        let time_us: Vec<i64> = subject
-            .windows
-            .last_rows
-            .iter()
-            .map(|&row| subject.recording.time_us[row])
-            .collect();
-        let volume_window = subject
-            .volume_window
-            .unwrap_or_else(|| default_volume_window(subject.labels));
+        let time_us: Vec<i64> =
+            subject.windows.last_rows.iter().map(|&row| subject.recording.time_us[row]).collect();
+        let volume_window =
+            subject.volume_window.unwrap_or_else(|| default_volume_window(subject.labels));
         let share =
             detector.verdicts.iter().filter(|&&verdict| verdict).count() as f64 / count as f64;
         let z_score = FrozenZScore::fit(normal)?.score(subject.recording, subject.windows);
-        let controls = [
-            never(count),
-            always(count),
-            random(count, share, RANDOM_SEED),
-            z_score,
-        ];
+        let controls = [never(count), always(count), random(count, share, RANDOM_SEED), z_score];
         let named =
             std::iter::once((name, detector)).chain(CONTROL_NAMES.into_iter().zip(&controls));
         let rows = named
@@ -244,13 +229,7 @@ impl Report {
         let mut lines = vec![heads.map(str::to_owned).to_vec()];
         lines.extend(self.rows.iter().map(cells));
         let widths: Vec<usize> = (0..heads.len())
-            .map(|column| {
-                lines
-                    .iter()
-                    .map(|line| line[column].chars().count())
-                    .max()
-                    .unwrap_or(0)
-            })
+            .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
             .collect();
         for line in lines {
             let mut row = format!("{:<width$}", line[0], width = widths[0]);
@@ -276,17 +255,10 @@ fn check(detector: &Scored, subject: &Subject<'_>) -> Result<(), EvaluateError> 
         ("windows", subject.windows.last_rows.len()),
     ];
     if let Some((what, found)) = lists.into_iter().find(|(_, len)| *len != scores) {
-        return Err(EvaluateError::Lengths {
-            scores,
-            what,
-            found,
-        });
+        return Err(EvaluateError::Lengths { scores, what, found });
     }
-    if let Some((window, &score)) = detector
-        .scores
-        .iter()
-        .enumerate()
-        .find(|(_, score)| !score.is_finite())
+    if let Some((window, &score)) =
+        detector.scores.iter().enumerate().find(|(_, score)| !score.is_finite())
     {
         return Err(EvaluateError::Score { window, score });
     }

@@ -20,12 +20,8 @@ fn counts_verdicts() {
     let confusion =
         Confusion::at_threshold(&[0.9_f32, 0.8, 0.5, 0.6, 0.5, 0.4, 0.3, 0.2], &labels, 0.5);
     // The scores equal to the threshold are not above it.
-    let expected = Confusion {
-        true_positives: 2,
-        false_positives: 1,
-        true_negatives: 4,
-        false_negatives: 1,
-    };
+    let expected =
+        Confusion { true_positives: 2, false_positives: 1, true_negatives: 4, false_negatives: 1 };
     assert_eq!(confusion, expected);
     close(confusion.precision(), 2.0 / 3.0);
     close(confusion.recall(), 2.0 / 3.0);
@@ -34,37 +30,22 @@ fn counts_verdicts() {
     close(confusion.missed_alarm_rate(), 1.0 / 3.0);
     close(confusion.accuracy(), 0.75);
     let none = Confusion::of_verdicts(&[false; 2], &[false; 2]);
-    assert_eq!(
-        (none.precision(), none.recall(), none.f1()),
-        (None, None, None)
-    );
+    assert_eq!((none.precision(), none.recall(), none.f1()), (None, None, None));
     close(Confusion::of_verdicts(&[false], &[true]).f1(), 0.0);
 }
 
 #[test]
 fn ranks_by_hand() {
     // Pairs (anomalous, normal): 3 of 4 in the right order.
-    close(
-        roc_auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]),
-        0.75,
-    );
+    close(roc_auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]), 0.75);
     // 1/2 * 1/1 + 1/2 * 2/3.
-    close(
-        average_precision(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]),
-        5.0 / 6.0,
-    );
+    close(average_precision(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]), 5.0 / 6.0);
     // One tie between the classes counts half: (1 + 0.5) / 2.
     close(roc_auc(&[1.0_f32, 0.5, 0.5], &[true, true, false]), 0.75);
     // 1/2 * 1 + 1/2 * 2/3: the tied scores are one step.
-    close(
-        average_precision(&[1.0_f32, 0.5, 0.5], &[true, true, false]),
-        5.0 / 6.0,
-    );
+    close(average_precision(&[1.0_f32, 0.5, 0.5], &[true, true, false]), 5.0 / 6.0);
     close(roc_auc(&[2.0, 2.0, 2.0], &[true, false, false]), 0.5);
-    close(
-        average_precision(&[2.0, 2.0, 2.0], &[true, false, false]),
-        1.0 / 3.0,
-    );
+    close(average_precision(&[2.0, 2.0, 2.0], &[true, false, false]), 1.0 / 3.0);
     assert_eq!(roc_auc(&[1.0, 2.0], &[true, true]), None);
     assert_eq!(average_precision(&[1.0, 2.0], &[false, false]), None);
     assert_eq!(roc_auc(&[1.0, f64::NAN], &[true, false]), None);
@@ -74,10 +55,8 @@ fn ranks_by_hand() {
 #[test]
 fn draws_the_roc_curve() {
     let curve = roc_curve(&[0.1, 0.4, 0.4, 0.8], &[false, false, true, true]);
-    let points: Vec<(f64, f64)> = curve
-        .iter()
-        .map(|point| (point.false_alarm_rate, point.recall))
-        .collect();
+    let points: Vec<(f64, f64)> =
+        curve.iter().map(|point| (point.false_alarm_rate, point.recall)).collect();
     assert_eq!(points, [(0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)]);
     let thresholds: Vec<f64> = curve.iter().map(|point| point.threshold).collect();
     assert_eq!(thresholds, [f64::INFINITY, 0.8, 0.4, 0.1]);
@@ -88,27 +67,17 @@ fn draws_the_roc_curve() {
 fn volumes_of_clear_cases() {
     let labels: Vec<bool> = (0..300).map(|row| (100..120).contains(&row)).collect();
     // Without a buffer, a perfect ranking has the whole volume.
-    let perfect: Vec<f64> = labels
-        .iter()
-        .map(|&label| f64::from(u8::from(label)))
-        .collect();
+    let perfect: Vec<f64> = labels.iter().map(|&label| f64::from(u8::from(label))).collect();
     let volume = volume_under_surface(&perfect, &labels, 0).unwrap();
-    assert!(
-        (volume.roc - 1.0).abs() < 1e-9 && (volume.pr - 1.0).abs() < 1e-9,
-        "{volume:?}"
-    );
+    assert!((volume.roc - 1.0).abs() < 1e-9 && (volume.pr - 1.0).abs() < 1e-9, "{volume:?}");
     // A score that fires ten rows late loses more without buffers than with them.
-    let late: Vec<f64> = (0..300)
-        .map(|row| f64::from(u8::from((110..130).contains(&row))))
-        .collect();
+    let late: Vec<f64> =
+        (0..300).map(|row| f64::from(u8::from((110..130).contains(&row)))).collect();
     let (strict, lenient) = (
         volume_under_surface(&late, &labels, 0).unwrap(),
         volume_under_surface(&late, &labels, 40).unwrap(),
     );
-    assert!(
-        strict.pr < lenient.pr && lenient.pr < 1.0,
-        "{strict:?} {lenient:?}"
-    );
+    assert!(strict.pr < lenient.pr && lenient.pr < 1.0, "{strict:?} {lenient:?}");
     assert_eq!(volume_under_surface(&late, &[true; 300], 10), None);
     assert_eq!(volume_under_surface(&late, &labels[1..], 10), None);
     assert_eq!(default_volume_window(&labels), 20);
@@ -140,32 +109,15 @@ fn equals_scikit_learn() {
     for case in cases {
         let labels: Vec<bool> = case.labels.iter().map(|&label| label == 1).collect();
         let near = |a: Option<f64>, b: f64| {
-            assert!(
-                a.is_some_and(|a| (a - b).abs() < 1e-12),
-                "{}: {a:?} is not {b}",
-                case.name
-            );
+            assert!(a.is_some_and(|a| (a - b).abs() < 1e-12), "{}: {a:?} is not {b}", case.name);
         };
         near(roc_auc(&case.scores, &labels), case.roc_auc);
-        near(
-            average_precision(&case.scores, &labels),
-            case.average_precision,
-        );
+        near(average_precision(&case.scores, &labels), case.average_precision);
         let confusion = Confusion::at_threshold(&case.scores, &labels, case.threshold);
-        let [
-            true_negatives,
-            false_positives,
-            false_negatives,
-            true_positives,
-        ] = case.confusion;
+        let [true_negatives, false_positives, false_negatives, true_positives] = case.confusion;
         assert_eq!(
             confusion,
-            Confusion {
-                true_positives,
-                false_positives,
-                true_negatives,
-                false_negatives
-            }
+            Confusion { true_positives, false_positives, true_negatives, false_negatives }
         );
         near(confusion.precision(), case.precision);
         near(confusion.recall(), case.recall);
@@ -182,12 +134,8 @@ fn equals_scikit_learn() {
 
 #[test]
 fn events_by_hand() {
-    let labels = [
-        false, true, true, true, false, false, true, true, false, false,
-    ];
-    let verdicts = [
-        false, false, true, true, true, false, false, false, false, true,
-    ];
+    let labels = [false, true, true, true, false, false, true, true, false, false];
+    let verdicts = [false, false, true, true, true, false, false, false, false, true];
     let time_us: Vec<i64> = (0..10).map(|row| row * 60_000_000).collect();
     let events = events(&verdicts, &labels, &time_us, 600.0);
     assert_eq!((events.alarms, events.false_alarms), (2, 1));
@@ -196,25 +144,16 @@ fn events_by_hand() {
     close(events.alarms_per_day, 288.0);
     close(events.false_alarms_per_day, 144.0);
     close(events.median_delay_s(), 60.0);
-    let even = Events {
-        delays_s: vec![Some(4.0), None, Some(1.0)],
-        ..Events::default()
-    };
+    let even = Events { delays_s: vec![Some(4.0), None, Some(1.0)], ..Events::default() };
     close(even.median_delay_s(), 2.5);
     assert_eq!(Events::default().median_delay_s(), None);
 }
 
 fn ramp(rows: usize) -> Recording {
-    let text: String = (0..rows)
-        .map(|row| format!("{},{}\n", row % 10, -((row % 10) as i64)))
-        .collect();
-    let options = ReadOptions {
-        rate_hz: Some(1.0),
-        ..ReadOptions::default()
-    };
-    read_csv_bytes("ramp.csv", format!("a,b\n{text}").as_bytes(), &options)
-        .unwrap()
-        .0
+    let text: String =
+        (0..rows).map(|row| format!("{},{}\n", row % 10, -((row % 10) as i64))).collect();
+    let options = ReadOptions { rate_hz: Some(1.0), ..ReadOptions::default() };
+    read_csv_bytes("ramp.csv", format!("a,b\n{text}").as_bytes(), &options).unwrap().0
 }
 
 #[test]
@@ -225,13 +164,7 @@ fn frozen_z_score_by_hand() {
     test.samples[2 * 35] = 4.5 + 10.0;
     test.samples[2 * 12] = f32::NAN;
     let last_rows = [9, 19, 29, 39];
-    let scored = control.score(
-        &test,
-        Windows {
-            last_rows: &last_rows,
-            len: 10,
-        },
-    );
+    let scored = control.score(&test, Windows { last_rows: &last_rows, len: 10 });
     // 0 to 9 has the mean 4.5 and the variance 8.25.
     let deviation = 8.25_f64.sqrt();
     close(scored.threshold, 4.5 / deviation);
@@ -243,10 +176,7 @@ fn frozen_z_score_by_hand() {
 #[test]
 fn controls_are_what_they_say() {
     let labels: Vec<bool> = (0..1000).map(|row| row % 5 == 0).collect();
-    assert_eq!(
-        Confusion::of_verdicts(&never(1000).verdicts, &labels).recall(),
-        Some(0.0)
-    );
+    assert_eq!(Confusion::of_verdicts(&never(1000).verdicts, &labels).recall(), Some(0.0));
     assert_eq!(
         Confusion::of_verdicts(&always(1000).verdicts, &labels).false_alarm_rate(),
         Some(1.0)
@@ -264,32 +194,14 @@ fn reports_the_detector_beside_the_controls() {
     let (normal, mut test) = (ramp(200), ramp(100));
     let last_rows: Vec<usize> = (9..100).collect();
     let labels: Vec<bool> = last_rows.iter().map(|row| (40..60).contains(row)).collect();
-    let scores: Vec<f64> = labels
-        .iter()
-        .map(|&label| if label { 2.0 } else { 0.5 })
-        .collect();
-    let detector = Scored {
-        verdicts: labels.clone(),
-        scores,
-        threshold: Some(1.0),
-    };
+    let scores: Vec<f64> = labels.iter().map(|&label| if label { 2.0 } else { 0.5 }).collect();
+    let detector = Scored { verdicts: labels.clone(), scores, threshold: Some(1.0) };
     test.name = "test part".to_owned();
-    let windows = Windows {
-        last_rows: &last_rows,
-        len: 10,
-    };
-    let subject = Subject {
-        recording: &test,
-        windows,
-        labels: &labels,
-        volume_window: Some(0),
-    };
+    let windows = Windows { last_rows: &last_rows, len: 10 };
+    let subject = Subject { recording: &test, windows, labels: &labels, volume_window: Some(0) };
     let report = Report::new("autoencoder", &detector, &subject, &normal).unwrap();
     let names: Vec<&str> = report.rows.iter().map(|row| row.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["autoencoder", "never", "always", "random", "frozen z-score"]
-    );
+    assert_eq!(names, ["autoencoder", "never", "always", "random", "frozen z-score"]);
     let row = report.detector().unwrap();
     assert_eq!(
         (row.f1, row.roc_auc, row.vus_pr.map(|v| v.round())),
@@ -298,19 +210,11 @@ fn reports_the_detector_beside_the_controls() {
     assert_eq!(report.rows[2].precision, Some(20.0 / 91.0));
     let table = report.table();
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(
-        lines[0],
-        "test part: 91 windows, 20 anomalous, 100.0 s of recording"
-    );
+    assert_eq!(lines[0], "test part: 91 windows, 20 anomalous, 100.0 s of recording");
     assert_eq!(lines.len(), 8);
+    assert!(lines[2].ends_with("delay") && lines[4].starts_with("never"), "{table}");
     assert!(
-        lines[2].ends_with("delay") && lines[4].starts_with("never"),
-        "{table}"
-    );
-    assert!(
-        lines[3..]
-            .iter()
-            .all(|line| line.chars().count() <= lines[2].chars().count()),
+        lines[3..].iter().all(|line| line.chars().count() <= lines[2].chars().count()),
         "{table}"
     );
     let json = serde_json::to_string(&report).unwrap();
@@ -323,36 +227,15 @@ fn reports_the_detector_beside_the_controls() {
 fn refuses_parts_that_do_not_belong_together() {
     let normal = ramp(50);
     let last_rows = [9, 60];
-    let windows = Windows {
-        last_rows: &last_rows,
-        len: 10,
-    };
-    let subject = Subject {
-        recording: &normal,
-        windows,
-        labels: &[false, true],
-        volume_window: None,
-    };
+    let windows = Windows { last_rows: &last_rows, len: 10 };
+    let subject =
+        Subject { recording: &normal, windows, labels: &[false, true], volume_window: None };
     let of = |scores: Vec<f64>| {
-        let scored = Scored {
-            verdicts: vec![false; scores.len()],
-            scores,
-            threshold: None,
-        };
+        let scored = Scored { verdicts: vec![false; scores.len()], scores, threshold: None };
         Report::new("x", &scored, &subject, &normal).unwrap_err()
     };
     assert_eq!(of(vec![]), EvaluateError::Empty);
-    assert_eq!(
-        of(vec![1.0]),
-        EvaluateError::Lengths {
-            scores: 1,
-            what: "labels",
-            found: 2
-        }
-    );
-    assert!(matches!(
-        of(vec![1.0, f64::NAN]),
-        EvaluateError::Score { window: 1, .. }
-    ));
+    assert_eq!(of(vec![1.0]), EvaluateError::Lengths { scores: 1, what: "labels", found: 2 });
+    assert!(matches!(of(vec![1.0, f64::NAN]), EvaluateError::Score { window: 1, .. }));
     assert_eq!(of(vec![1.0, 2.0]), EvaluateError::Row { row: 60, rows: 50 });
 }

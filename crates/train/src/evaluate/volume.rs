@@ -34,11 +34,7 @@ pub struct Volume {
 pub fn default_volume_window(labels: &[bool]) -> usize {
     let mut lengths: Vec<usize> = runs(labels).iter().map(Range::len).collect();
     lengths.sort_unstable();
-    lengths
-        .get(lengths.len() / 2)
-        .copied()
-        .unwrap_or(0)
-        .min(DEFAULT_WINDOW_MAX)
+    lengths.get(lengths.len() / 2).copied().unwrap_or(0).min(DEFAULT_WINDOW_MAX)
 }
 
 /// Computes the volumes for buffers of 0 to `window` rows, at most [`VOLUME_WINDOW_MAX`].
@@ -64,10 +60,7 @@ pub fn volume_under_surface<S: Copy + Into<f64>>(
         pr += buffer_pr;
     }
     let buffers = (window + 1) as f64;
-    Some(Volume {
-        roc: roc / buffers,
-        pr: pr / buffers,
-    })
+    Some(Volume { roc: roc / buffers, pr: pr / buffers })
 }
 
 struct Surface {
@@ -86,11 +79,7 @@ impl Surface {
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
         let step = (scores.len() - 1) as f64 / (THRESHOLDS - 1) as f64;
         let rank = |k: usize| {
-            if k == THRESHOLDS - 1 {
-                scores.len() - 1
-            } else {
-                (k as f64 * step) as usize
-            }
+            if k == THRESHOLDS - 1 { scores.len() - 1 } else { (k as f64 * step) as usize }
         };
         let thresholds: Vec<f64> = (0..THRESHOLDS).map(|k| sorted[rank(k)]).collect();
         let called_from: Vec<usize> = scores
@@ -103,13 +92,7 @@ impl Surface {
         }
         accumulate(&mut called);
         let labelled = labels.iter().filter(|&&label| label).count() as f64;
-        Self {
-            rows: scores.len(),
-            intervals: runs(labels),
-            called_from,
-            called,
-            labelled,
-        }
+        Self { rows: scores.len(), intervals: runs(labels), called_from, called, labelled }
     }
 
     /// Returns the areas under the two curves for one buffer.
@@ -144,14 +127,7 @@ impl Surface {
         }
         accumulate(&mut inner);
         accumulate(&mut outer);
-        (
-            inner
-                .iter()
-                .zip(&outer)
-                .map(|(inner, outer)| inner + outer)
-                .collect(),
-            outer,
-        )
+        (inner.iter().zip(&outer).map(|(inner, outer)| inner + outer).collect(), outer)
     }
 
     /// Returns the rows of the buffers with their labels; where two buffers meet, labels add up to at most 1.
@@ -182,12 +158,8 @@ impl Surface {
     }
 
     fn is_labelled(&self, row: usize) -> bool {
-        let next = self
-            .intervals
-            .partition_point(|interval| interval.end <= row);
-        self.intervals
-            .get(next)
-            .is_some_and(|interval| interval.start <= row)
+        let next = self.intervals.partition_point(|interval| interval.end <= row);
+        self.intervals.get(next).is_some_and(|interval| interval.start <= row)
     }
 
     /// Counts for each threshold the intervals that have a called row, and all of them; ones whose buffers touch are one.
@@ -204,11 +176,7 @@ impl Surface {
         }
         let mut touched = vec![0.0; THRESHOLDS + 1];
         for group in &groups {
-            let first = self.called_from[group.clone()]
-                .iter()
-                .copied()
-                .min()
-                .unwrap_or(THRESHOLDS);
+            let first = self.called_from[group.clone()].iter().copied().min().unwrap_or(THRESHOLDS);
             touched[first] += 1.0;
         }
         accumulate(&mut touched);

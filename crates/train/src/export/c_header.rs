@@ -35,9 +35,7 @@ pub enum CHeaderError {
 pub fn c_header(file_name: &str, bytes: &[u8]) -> Result<String, CHeaderError> {
     let name = identifier(file_name)?;
     if bytes.is_empty() {
-        return Err(CHeaderError::Empty {
-            name: file_name.into(),
-        });
+        return Err(CHeaderError::Empty { name: file_name.into() });
     }
     let guard = format!("{}_H", name.to_ascii_uppercase());
     let len = bytes.len();
@@ -103,9 +101,7 @@ fn identifier(file_name: &str) -> Result<String, CHeaderError> {
     }
     let trimmed = identifier.trim_end_matches('_');
     let Some(first) = trimmed.chars().next() else {
-        return Err(CHeaderError::Name {
-            name: file_name.into(),
-        });
+        return Err(CHeaderError::Name { name: file_name.into() });
     };
     // A word without one of these endings might be a keyword or a type.
     let distinct = trimmed.ends_with("_tflite") || trimmed.ends_with("_detector");

@@ -85,10 +85,7 @@ struct Quantisation<'a> {
 
 impl<'a> Quantisation<'a> {
     fn one(scale: &'a f32, zero_point: i32) -> Self {
-        Self {
-            scales: core::slice::from_ref(scale),
-            zero_point,
-        }
+        Self { scales: core::slice::from_ref(scale), zero_point }
     }
 }
 
@@ -128,11 +125,8 @@ pub fn tflite_float(network: &Network) -> Result<Vec<u8>, TfliteError> {
             Activation::Logistic => Some(Operator::Logistic),
         };
         let name = output_name(index, last);
-        let sums_name = if separate.is_some() {
-            format!("layer_{index}/sums")
-        } else {
-            name.clone()
-        };
+        let sums_name =
+            if separate.is_some() { format!("layer_{index}/sums") } else { name.clone() };
         let sums = writer.activation(&sums_name, layer.outputs, TensorType::Float32, &none());
         writer.fully_connected(
             Operator::FullyConnectedFloat,
@@ -236,18 +230,12 @@ impl Writer<'_> {
     ) -> (i32, i32) {
         let shape = [layer.outputs, layer.inputs];
         let name = format!("layer_{index}/weights");
-        let quantisation = Quantisation {
-            scales: &layer.weight_scales,
-            zero_point: 0,
-        };
+        let quantisation = Quantisation { scales: &layer.weight_scales, zero_point: 0 };
         let bytes: Vec<u8> = layer.weights.iter().map(|w| w.cast_unsigned()).collect();
         let weights = self.constant(&name, &shape, TensorType::Int8, &bytes, &quantisation);
         let scales = layer.weight_scales.iter().map(|scale| input_scale * scale);
         let name = format!("layer_{index}/bias");
-        let quantisation = Quantisation {
-            scales: &scales.collect::<Vec<f32>>(),
-            zero_point: 0,
-        };
+        let quantisation = Quantisation { scales: &scales.collect::<Vec<f32>>(), zero_point: 0 };
         let bytes: Vec<u8> = layer.bias.iter().flat_map(|b| b.to_le_bytes()).collect();
         let shape = [layer.outputs];
         let bias = self.constant(&name, &shape, TensorType::Int32, &bytes, &quantisation);
@@ -269,8 +257,7 @@ impl Writer<'_> {
         let start = self.builder.start_table();
         self.builder.push_slot_always(slot(0), shape);
         self.builder.push_slot(slot(1), kind as i8, 0);
-        self.builder
-            .push_slot(slot(2), buffer.cast_unsigned(), 0_u32);
+        self.builder.push_slot(slot(2), buffer.cast_unsigned(), 0_u32);
         self.builder.push_slot_always(slot(3), name);
         if let Some(quantisation) = quantisation {
             self.builder.push_slot_always(slot(4), quantisation);
@@ -302,11 +289,7 @@ impl Writer<'_> {
         output: i32,
         activation: Activation,
     ) {
-        let fused = if activation == Activation::Relu {
-            FUSED_RELU
-        } else {
-            0
-        };
+        let fused = if activation == Activation::Relu { FUSED_RELU } else { 0 };
         let start = self.builder.start_table();
         self.builder.push_slot(slot(0), fused, 0);
         let options = self.builder.end_table(start);
@@ -328,13 +311,11 @@ impl Writer<'_> {
         let inputs = self.builder.create_vector(inputs);
         let outputs = self.builder.create_vector(&[output]);
         let start = self.builder.start_table();
-        self.builder
-            .push_slot(slot(0), dimension(opcode).cast_unsigned(), 0_u32);
+        self.builder.push_slot(slot(0), dimension(opcode).cast_unsigned(), 0_u32);
         self.builder.push_slot_always(slot(1), inputs);
         self.builder.push_slot_always(slot(2), outputs);
         if let Some(options) = fully_connected {
-            self.builder
-                .push_slot(slot(3), FULLY_CONNECTED_OPTIONS, 0_u8);
+            self.builder.push_slot(slot(3), FULLY_CONNECTED_OPTIONS, 0_u8);
             self.builder.push_slot_always(slot(4), options);
         }
         let table = self.builder.end_table(start);
@@ -404,11 +385,7 @@ fn slot(field: VOffsetT) -> VOffsetT {
 }
 
 fn output_name(index: usize, last: usize) -> String {
-    if index == last {
-        "output".into()
-    } else {
-        format!("layer_{index}")
-    }
+    if index == last { "output".into() } else { format!("layer_{index}") }
 }
 
 fn index_of_last(tables: &[Table]) -> i32 {
@@ -420,10 +397,7 @@ fn dimension(value: usize) -> i32 {
 }
 
 fn little_endian(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 fn check_len(len: usize) -> Result<(), TfliteError> {
@@ -493,10 +467,7 @@ mod tests {
             let data = follow(&file, field(&file, table, 0).unwrap());
             assert_eq!((data + 4) % BUFFER_ALIGNMENT, 0, "buffer {index}");
             assert_eq!(read_i32(&file, data) as usize, 4 * expected.len());
-            assert_eq!(
-                file[data + 4..][..4 * expected.len()],
-                little_endian(&expected)
-            );
+            assert_eq!(file[data + 4..][..4 * expected.len()], little_endian(&expected));
         }
         let first = follow(&file, buffers + 4);
         assert_eq!(field(&file, first, 0), None, "buffer 0 is empty");
@@ -522,11 +493,8 @@ mod tests {
                 activation: Activation::Linear,
             };
             change(&mut layer);
-            let network = QuantisedNetwork {
-                input_scale: 1.0,
-                input_zero_point: 0,
-                layers: vec![layer],
-            };
+            let network =
+                QuantisedNetwork { input_scale: 1.0, input_zero_point: 0, layers: vec![layer] };
             tflite_int8(&network)
         };
         assert!(quantised(|_| {}).is_ok());

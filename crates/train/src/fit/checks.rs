@@ -11,13 +11,7 @@ pub(super) fn check_architecture(architecture: &Architecture) -> Result<(), FitE
 }
 
 pub(super) fn check_options(options: &FitOptions) -> Result<(), FitError> {
-    let refuse = |option, value, range| {
-        Err(FitError::Option {
-            option,
-            value,
-            range,
-        })
-    };
+    let refuse = |option, value, range| Err(FitError::Option { option, value, range });
     let fraction = |value: f32| (0.0..1.0).contains(&value);
     if options.epochs == 0 {
         return refuse("epochs", 0.0, "at least 1");
@@ -58,24 +52,15 @@ pub(super) fn check_rows(
     check_architecture(architecture)?;
     let widths = &architecture.widths;
     let (first, last) = (widths[0], widths[widths.len() - 1]);
-    for (table, end, found, needed) in [
-        ("input", "input", inputs.width(), first),
-        ("target", "output", targets.width(), last),
-    ] {
+    for (table, end, found, needed) in
+        [("input", "input", inputs.width(), first), ("target", "output", targets.width(), last)]
+    {
         if found != needed {
-            return Err(FitError::Width {
-                table,
-                end,
-                found,
-                needed,
-            });
+            return Err(FitError::Width { table, end, found, needed });
         }
     }
     if inputs.len() != targets.len() {
-        return Err(FitError::Pairs {
-            inputs: inputs.len(),
-            targets: targets.len(),
-        });
+        return Err(FitError::Pairs { inputs: inputs.len(), targets: targets.len() });
     }
     if inputs.len() > FIT_ROWS_MAX {
         return Err(FitError::TooManyRows { rows: inputs.len() });
@@ -89,18 +74,11 @@ pub(super) fn training_rows(rows: usize, options: &FitOptions) -> Result<usize, 
     let validation = (rows as f64 * f64::from(share)).round() as usize;
     let train = rows - validation.min(rows);
     if train == 0 || (share > 0.0 && validation == 0) {
-        return Err(FitError::Split {
-            rows,
-            share,
-            train,
-            validation,
-        });
+        return Err(FitError::Split { rows, share, train, validation });
     }
     Ok(train)
 }
 
 pub(super) fn largest(rows: Rows<'_>) -> f32 {
-    rows.iter()
-        .flatten()
-        .fold(0.0, |largest, value| value.abs().max(largest))
+    rows.iter().flatten().fold(0.0, |largest, value| value.abs().max(largest))
 }

@@ -113,9 +113,8 @@ impl Product<'_> {
         }
         let mut local = *sums;
         for (k, right) in self.right.chunks_exact(self.width).enumerate() {
-            let right: &[f32; WIDE] = right[column..column + WIDE]
-                .try_into()
-                .expect("the range is WIDE long");
+            let right: &[f32; WIDE] =
+                right[column..column + WIDE].try_into().expect("the range is WIDE long");
             for high in 0..HIGH {
                 add_scaled(&mut local[high], sources[high][k], right);
             }
@@ -133,12 +132,10 @@ impl Product<'_> {
         let mut local = *sums;
         let rights = self.right.chunks_exact(self.width);
         for (left, right) in self.left.chunks_exact(self.left_stride).zip(rights) {
-            let left: &[f32; HIGH] = left[row..row + HIGH]
-                .try_into()
-                .expect("the range is HIGH long");
-            let right: &[f32; WIDE] = right[column..column + WIDE]
-                .try_into()
-                .expect("the range is WIDE long");
+            let left: &[f32; HIGH] =
+                left[row..row + HIGH].try_into().expect("the range is HIGH long");
+            let right: &[f32; WIDE] =
+                right[column..column + WIDE].try_into().expect("the range is WIDE long");
             for high in 0..HIGH {
                 add_scaled(&mut local[high], left[high], right);
             }

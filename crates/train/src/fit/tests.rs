@@ -20,12 +20,7 @@ fn quietly(_: Progress) -> ControlFlow<()> {
 }
 
 fn options(epochs: usize) -> FitOptions {
-    FitOptions {
-        epochs,
-        batch: 16,
-        learning_rate: 5e-3,
-        ..FitOptions::default()
-    }
+    FitOptions { epochs, batch: 16, learning_rate: 5e-3, ..FitOptions::default() }
 }
 
 /// A parameter of one layer, moved by a little.
@@ -76,11 +71,7 @@ fn check_gradients(widths: &[usize], hidden: Activation, output: Activation) {
     const BATCH: usize = 13;
     /// So small that hardly any step crosses the bend of a ReLU.
     const STEP: f64 = 1e-7;
-    let architecture = Architecture {
-        widths: widths.to_vec(),
-        hidden,
-        output,
-    };
+    let architecture = Architecture { widths: widths.to_vec(), hidden, output };
     let (first, last) = (widths[0], widths[widths.len() - 1]);
     let (input_values, target_values) = (rows(BATCH, first), rows(BATCH, last));
     let inputs = Rows::new(&input_values, first).unwrap();
@@ -93,10 +84,7 @@ fn check_gradients(widths: &[usize], hidden: Activation, output: Activation) {
     let network = trainer.snapshot();
     let exact = loss(&network, None, inputs, targets);
     let found = squares / (BATCH * last) as f64;
-    assert!(
-        (found - exact).abs() < 1e-5 * exact,
-        "{found} is not {exact}"
-    );
+    assert!((found - exact).abs() < 1e-5 * exact, "{found} is not {exact}");
 
     let gradients = trainer.gradients();
     for (index, layer) in gradients.layers.iter().enumerate() {
@@ -104,11 +92,7 @@ fn check_gradients(widths: &[usize], hidden: Activation, output: Activation) {
         for (parameter, analytic) in analytic.enumerate() {
             let at = |by: f64| {
                 let layer = index;
-                let moved = Moved {
-                    layer,
-                    parameter,
-                    by,
-                };
+                let moved = Moved { layer, parameter, by };
                 loss(&network, Some(moved), inputs, targets)
             };
             let numeric = (at(STEP) - at(-STEP)) / (2.0 * STEP);
@@ -122,12 +106,8 @@ fn check_gradients(widths: &[usize], hidden: Activation, output: Activation) {
 
 #[test]
 fn gradients_match_central_differences() {
-    for activation in [
-        Activation::Linear,
-        Activation::Relu,
-        Activation::Tanh,
-        Activation::Logistic,
-    ] {
+    for activation in [Activation::Linear, Activation::Relu, Activation::Tanh, Activation::Logistic]
+    {
         check_gradients(&[5, 9, 3, 17, 4], activation, Activation::Linear);
         check_gradients(&[16, 32, 8, 16], activation, activation);
         check_gradients(&[1, 1], activation, activation);
@@ -146,10 +126,7 @@ fn one_step_of_adam_moves_each_parameter_by_the_learning_rate() {
     let fitted = fit_autoencoder(&architecture, table, &options, quietly).unwrap();
     let pairs = |network: &Network| -> Vec<f32> {
         let layers = network.layers.iter();
-        layers
-            .flat_map(|layer| layer.weights.iter().chain(&layer.bias))
-            .copied()
-            .collect()
+        layers.flat_map(|layer| layer.weights.iter().chain(&layer.bias)).copied().collect()
     };
     let (before, after) = (pairs(&start), pairs(&fitted.network));
     let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
@@ -167,18 +144,13 @@ fn an_autoencoder_learns_and_the_seed_decides_every_bit() {
     let architecture = Architecture::autoencoder(8, &[12, 4]);
     let fitted = fit_autoencoder(&architecture, table, &options(60), quietly).unwrap();
     let first = fitted.history[0].validation_loss.unwrap();
-    let best = fitted.history[fitted.best_epoch - 1]
-        .validation_loss
-        .unwrap();
+    let best = fitted.history[fitted.best_epoch - 1].validation_loss.unwrap();
     assert!(best < 0.05 * first, "from {first} to {best}");
     fitted.network.check().unwrap();
 
     let again = fit_autoencoder(&architecture, table, &options(60), quietly).unwrap();
     assert_eq!(again, fitted);
-    let other = FitOptions {
-        seed: 1,
-        ..options(60)
-    };
+    let other = FitOptions { seed: 1, ..options(60) };
     let other = fit_autoencoder(&architecture, table, &other, quietly).unwrap();
     assert_ne!(other.network, fitted.network);
 }
@@ -188,25 +160,15 @@ fn the_best_epoch_is_restored_and_patience_stops() {
     let values = rows(200, 6);
     let table = Rows::new(&values, 6).unwrap();
     let architecture = Architecture::autoencoder(6, &[8, 2]);
-    let impatient = FitOptions {
-        patience: Some(2),
-        learning_rate: 0.1,
-        ..options(400)
-    };
+    let impatient = FitOptions { patience: Some(2), learning_rate: 0.1, ..options(400) };
     let fitted = fit_autoencoder(&architecture, table, &impatient, quietly).unwrap();
     assert_eq!(fitted.ending, Ending::Patience);
     assert_eq!(fitted.history.len(), fitted.best_epoch + 2);
-    let losses = fitted
-        .history
-        .iter()
-        .map(|now| now.validation_loss.unwrap());
+    let losses = fitted.history.iter().map(|now| now.validation_loss.unwrap());
     let lowest = losses.fold(f64::INFINITY, f64::min);
     let kept = Rows::new(&values[160 * 6..], 6).unwrap();
     let restored = loss(&fitted.network, None, kept, kept);
-    assert!(
-        (restored - lowest).abs() < 1e-5 * lowest,
-        "{restored}, {lowest}"
-    );
+    assert!((restored - lowest).abs() < 1e-5 * lowest, "{restored}, {lowest}");
 }
 
 #[test]
@@ -214,19 +176,10 @@ fn the_callback_sees_each_epoch_and_can_break_off() {
     let values = rows(100, 4);
     let table = Rows::new(&values, 4).unwrap();
     let mut seen = Vec::new();
-    let fitted = fit_autoencoder(
-        &Architecture::autoencoder(4, &[2]),
-        table,
-        &options(50),
-        |now| {
-            seen.push(now);
-            if now.epoch == 3 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        },
-    )
+    let fitted = fit_autoencoder(&Architecture::autoencoder(4, &[2]), table, &options(50), |now| {
+        seen.push(now);
+        if now.epoch == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
     .unwrap();
     assert_eq!(fitted.ending, Ending::Callback);
     assert_eq!(fitted.history, seen);
@@ -237,15 +190,9 @@ fn the_callback_sees_each_epoch_and_can_break_off() {
 fn a_regression_reaches_a_known_line() {
     let inputs: Vec<f32> = (0..400).map(|x| (x as f32 * 0.37).sin()).collect();
     let targets: Vec<f32> = inputs.iter().map(|x| 2.0 * x - 0.5).collect();
-    let architecture = Architecture {
-        widths: vec![1, 1],
-        hidden: Activation::Relu,
-        output: Activation::Linear,
-    };
-    let options = FitOptions {
-        patience: None,
-        ..options(300)
-    };
+    let architecture =
+        Architecture { widths: vec![1, 1], hidden: Activation::Relu, output: Activation::Linear };
+    let options = FitOptions { patience: None, ..options(300) };
     let fitted = fit_regression(
         &architecture,
         Rows::new(&inputs, 1).unwrap(),
@@ -263,23 +210,12 @@ fn a_regression_reaches_a_known_line() {
 fn a_rate_too_high_says_what_to_change() {
     let values: Vec<f32> = rows(64, 4).iter().map(|x| x * 1e18).collect();
     let table = Rows::new(&values, 4).unwrap();
-    let reckless = FitOptions {
-        learning_rate: 1e20,
-        ..options(50)
-    };
-    let error = fit_autoencoder(
-        &Architecture::autoencoder(4, &[4]),
-        table,
-        &reckless,
-        quietly,
-    )
-    .unwrap_err();
+    let reckless = FitOptions { learning_rate: 1e20, ..options(50) };
+    let error = fit_autoencoder(&Architecture::autoencoder(4, &[4]), table, &reckless, quietly)
+        .unwrap_err();
     assert!(matches!(error, FitError::Diverged { .. }));
     let text = error.to_string();
-    assert!(
-        text.contains("learning rate") && text.contains("scale"),
-        "{text}"
-    );
+    assert!(text.contains("learning rate") && text.contains("scale"), "{text}");
 }
 
 #[test]
@@ -291,22 +227,10 @@ fn tables_and_options_that_do_not_fit_are_refused() {
     let fit = |inputs, targets, options: &FitOptions| {
         fit_regression(&architecture, inputs, targets, options, quietly).unwrap_err()
     };
-    assert!(matches!(
-        fit(narrow, table, &options(1)),
-        FitError::Width { table: "input", .. }
-    ));
-    assert!(matches!(
-        fit(table, narrow, &options(1)),
-        FitError::Width {
-            table: "target",
-            ..
-        }
-    ));
+    assert!(matches!(fit(narrow, table, &options(1)), FitError::Width { table: "input", .. }));
+    assert!(matches!(fit(table, narrow, &options(1)), FitError::Width { table: "target", .. }));
     let fewer = Rows::new(&values[4..], 4).unwrap();
-    assert!(matches!(
-        fit(table, fewer, &options(1)),
-        FitError::Pairs { .. }
-    ));
+    assert!(matches!(fit(table, fewer, &options(1)), FitError::Pairs { .. }));
     type Change = fn(&mut FitOptions);
     let changes: [(&str, Change); 8] = [
         ("epochs", |o| o.epochs = 0),
@@ -327,14 +251,8 @@ fn tables_and_options_that_do_not_fit_are_refused() {
         }
     }
     let single = Rows::new(&values[..4], 4).unwrap();
-    assert!(matches!(
-        fit(single, single, &options(1)),
-        FitError::Split { .. }
-    ));
-    let empty = Architecture {
-        widths: vec![4],
-        ..architecture.clone()
-    };
+    assert!(matches!(fit(single, single, &options(1)), FitError::Split { .. }));
+    let empty = Architecture { widths: vec![4], ..architecture.clone() };
     assert_eq!(
         fit_autoencoder(&empty, table, &options(1), quietly),
         Err(FitError::Network(NetworkError::Empty))
@@ -347,10 +265,7 @@ fn rows_name_the_value_that_is_not_finite() {
     values[23] = f32::NAN;
     let error = Rows::new(&values, 4).unwrap_err();
     assert!(error.to_string().starts_with("row 5, column 3 holds NaN"));
-    assert!(matches!(
-        Rows::new(&values[..5], 4),
-        Err(RowsError::Ragged { .. })
-    ));
+    assert!(matches!(Rows::new(&values[..5], 4), Err(RowsError::Ragged { .. })));
     assert!(matches!(Rows::new(&[], 4), Err(RowsError::Empty { .. })));
 }
 
@@ -371,11 +286,8 @@ fn every_instruction_set_gives_the_same_bits() {
     let targets = Rows::new(&target_values, 5).unwrap();
     let order: Vec<u32> = (0..40).collect();
     for hidden in [Activation::Relu, Activation::Tanh, Activation::Logistic] {
-        let architecture = Architecture {
-            widths: vec![11, 37, 9, 5],
-            hidden,
-            output: Activation::Linear,
-        };
+        let architecture =
+            Architecture { widths: vec![11, 37, 9, 5], hidden, output: Activation::Linear };
         let trained = |scalar: bool| {
             let mut trainer = Trainer::new(&architecture, 16, &mut Random::new(11));
             if scalar {

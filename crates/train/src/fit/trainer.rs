@@ -68,11 +68,7 @@ impl Trainer {
                 outputs,
                 inputs_padded,
                 outputs_padded,
-                activation: if last {
-                    architecture.output
-                } else {
-                    architecture.hidden
-                },
+                activation: if last { architecture.output } else { architecture.hidden },
                 weights,
                 bias,
                 turned,
@@ -87,11 +83,7 @@ impl Trainer {
             second_moments: vec![0.0; parameters_len],
             turned: vec![0.0; turned_len],
             activations: architecture.widths.iter().copied().map(buffer).collect(),
-            deltas: architecture.widths[1..]
-                .iter()
-                .copied()
-                .map(buffer)
-                .collect(),
+            deltas: architecture.widths[1..].iter().copied().map(buffer).collect(),
             targets: buffer(architecture.widths[layers]),
             plans,
             steps: 0,
@@ -155,10 +147,7 @@ impl Trainer {
                 depth: plan.inputs,
             }
             .run(self.arch);
-            self.arch.dispatch(Activate {
-                activation: plan.activation,
-                values: out,
-            });
+            self.arch.dispatch(Activate { activation: plan.activation, values: out });
         }
     }
 
@@ -285,9 +274,7 @@ impl Trainer {
                 activation: plan.activation,
             }
         };
-        Network {
-            layers: self.plans.iter().map(layer).collect(),
-        }
+        Network { layers: self.plans.iter().map(layer).collect() }
     }
 
     /// The network as it stands.
@@ -379,11 +366,7 @@ pub(super) fn fit(
                 largest: checks::largest(inputs).max(checks::largest(targets)),
             });
         }
-        let now = Progress {
-            epoch,
-            train_loss,
-            validation_loss,
-        };
+        let now = Progress { epoch, train_loss, validation_loss };
         history.push(now);
         remember(&mut best, now, &trainer.parameters, options);
         if progress(now).is_break() {
@@ -410,11 +393,7 @@ fn remember(best: &mut Option<Best>, now: Progress, parameters: &[f32], options:
     let loss = now.validation_loss.unwrap_or(f64::NEG_INFINITY);
     match best {
         None => {
-            *best = Some(Best {
-                epoch: now.epoch,
-                loss,
-                parameters: parameters.to_vec(),
-            });
+            *best = Some(Best { epoch: now.epoch, loss, parameters: parameters.to_vec() });
         }
         Some(best)
             if now.validation_loss.is_none() || loss < best.loss - options.improvement_min =>

@@ -36,13 +36,7 @@ impl TimeAxis {
             _ => (DAY_S, "time, days"),
         };
         let is_calendar = start_us >= CALENDAR_US && seconds >= 3.0 * DAY_S;
-        Some(Self {
-            start_us,
-            end_us,
-            unit_s,
-            label,
-            is_calendar,
-        })
+        Some(Self { start_us, end_us, unit_s, label, is_calendar })
     }
 
     pub(super) fn position(&self, time_us: i64) -> f64 {
@@ -55,11 +49,7 @@ impl TimeAxis {
     /// Returns both ends; an axis without length gets one.
     pub(super) fn range(&self) -> (f64, f64) {
         let (start, end) = (self.position(self.start_us), self.position(self.end_us));
-        if end > start {
-            (start, end)
-        } else {
-            (start, start + 1.0)
-        }
+        if end > start { (start, end) } else { (start, start + 1.0) }
     }
 
     pub(super) fn apply(&self, layout: Layout) -> Layout {
@@ -94,33 +84,23 @@ pub(super) fn channel_label(channel: &ChannelInfo) -> String {
     let has_unit = unit.is_empty()
         || channel.name.contains(&format!("({unit})"))
         || channel.name.contains('[');
-    if has_unit {
-        channel.name.clone()
-    } else {
-        format!("{}, {unit}", channel.name)
-    }
+    if has_unit { channel.name.clone() } else { format!("{}, {unit}", channel.name) }
 }
 
 /// Returns the range of finite values, a little wider; a single value lies in its middle.
 pub(super) fn padded_range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let (low, high) = finite_range(values)?;
     let span = high - low;
-    let padding = if span > 0.0 {
-        span * 0.05
-    } else {
-        low.abs().max(1.0) * 0.1
-    };
+    let padding = if span > 0.0 { span * 0.05 } else { low.abs().max(1.0) * 0.1 };
     Some((low - padding, high + padding))
 }
 
 /// Returns least and greatest of the finite values.
 pub(super) fn finite_range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    values
-        .filter(|value| value.is_finite())
-        .fold(None, |range, value| match range {
-            None => Some((value, value)),
-            Some((low, high)) => Some((low.min(value), high.max(value))),
-        })
+    values.filter(|value| value.is_finite()).fold(None, |range, value| match range {
+        None => Some((value, value)),
+        Some((low, high)) => Some((low.min(value), high.max(value))),
+    })
 }
 
 /// Writes a power of ten, as the ticks of a logarithmic axis have it.

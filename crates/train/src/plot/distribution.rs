@@ -35,26 +35,19 @@ pub fn score_histogram(
     }
     let (low, high) = finite_range(scores.iter().copied().chain([threshold]))
         .filter(|_| scores.iter().any(|score| score.is_finite()))
-        .ok_or(PlotError::Empty {
-            what: "no finite scores",
-        })?;
+        .ok_or(PlotError::Empty { what: "no finite scores" })?;
     let is_log = low > 0.0 && high / low > LOG_RATIO;
     let scale = |score: f64| if is_log { score.log10() } else { score };
     let (low, high) = (scale(low), scale(high));
-    let (low, high) = if high > low {
-        (low, high)
-    } else {
-        (low - 0.5, high + 0.5)
-    };
+    let (low, high) = if high > low { (low, high) } else { (low - 0.5, high + 0.5) };
     let width = (high - low) / BINS as f64;
 
     let mut plots = Vec::new();
     let mut entries = Vec::new();
     let mut top = 0.0_f64;
-    for (class, name, color) in [
-        (false, "normal", colour::SIGNAL),
-        (true, "anomalous", colour::ANOMALOUS),
-    ] {
+    for (class, name, color) in
+        [(false, "normal", colour::SIGNAL), (true, "anomalous", colour::ANOMALOUS)]
+    {
         let of_class = scores
             .iter()
             .zip(labels)
@@ -81,35 +74,21 @@ pub fn score_histogram(
             None,
         ));
     }
-    entries.push(entry(
-        "threshold",
-        colour::THRESHOLD,
-        LegendShape::Line,
-        Some("6 4"),
-    ));
+    entries.push(entry("threshold", colour::THRESHOLD, LegendShape::Line, Some("6 4")));
     let line = ReferenceLine::vertical(scale(threshold))
         .with_color(colour::THRESHOLD)
         .with_stroke_width(1.6);
     let padding = width * 2.0;
-    let mut layout = layout(
-        (low - padding, high + padding),
-        (0.0, top * 1.08),
-        title,
-        760.0,
-        400.0,
-    )
-    .with_x_axis_min(low - padding)
-    .with_x_axis_max(high + padding)
-    .with_y_axis_min(0.0)
-    .with_y_axis_max(top * 1.08)
-    .with_x_label(if is_log {
-        "score (logarithmic)"
-    } else {
-        "score"
-    })
-    .with_reference_line(line)
-    .with_legend_entries(entries)
-    .with_legend_position(LegendPosition::OutsideRightTop);
+    let mut layout =
+        layout((low - padding, high + padding), (0.0, top * 1.08), title, 760.0, 400.0)
+            .with_x_axis_min(low - padding)
+            .with_x_axis_max(high + padding)
+            .with_y_axis_min(0.0)
+            .with_y_axis_max(top * 1.08)
+            .with_x_label(if is_log { "score (logarithmic)" } else { "score" })
+            .with_reference_line(line)
+            .with_legend_entries(entries)
+            .with_legend_position(LegendPosition::OutsideRightTop);
     if is_log {
         layout = layout.with_x_tick_format(TickFormat::Custom(std::sync::Arc::new(power_of_ten)));
         // Whole powers of ten only, unless that leaves too few.
@@ -154,31 +133,21 @@ pub struct RocLine<'a> {
 /// # Errors
 /// [`PlotError::Empty`] where no curve has points.
 pub fn roc(title: &str, curves: &[RocLine<'_>]) -> Result<Picture, PlotError> {
-    const COLOURS: [&str; 5] = [
-        colour::SIGNAL,
-        colour::RECONSTRUCTION,
-        "#3a7d44",
-        "#7b4ea3",
-        colour::FAINT,
-    ];
+    const COLOURS: [&str; 5] =
+        [colour::SIGNAL, colour::RECONSTRUCTION, "#3a7d44", "#7b4ea3", colour::FAINT];
     if curves.iter().all(|curve| curve.points.is_empty()) {
         return Err(PlotError::Empty {
             what: "no ROC curve; both normal and anomalous windows are needed",
         });
     }
-    let diagonal = LinePlot::new()
-        .with_data([(0.0, 0.0), (1.0, 1.0)])
-        .with_color(colour::FAINT)
-        .with_dashed();
+    let diagonal =
+        LinePlot::new().with_data([(0.0, 0.0), (1.0, 1.0)]).with_color(colour::FAINT).with_dashed();
     let mut plots = vec![Plot::from(diagonal.with_stroke_width(1.0))];
     let mut entries = Vec::new();
     for (index, curve) in curves.iter().enumerate() {
         let color = COLOURS[index % COLOURS.len()];
-        let points: Vec<(f64, f64)> = curve
-            .points
-            .iter()
-            .map(|point| (point.false_alarm_rate, point.recall))
-            .collect();
+        let points: Vec<(f64, f64)> =
+            curve.points.iter().map(|point| (point.false_alarm_rate, point.recall)).collect();
         let width = if index == 0 { 2.4 } else { 1.4 };
         let line = LinePlot::new()
             .with_data(thin(&points, PLOT_POINTS_MAX))
@@ -188,12 +157,7 @@ pub fn roc(title: &str, curves: &[RocLine<'_>]) -> Result<Picture, PlotError> {
         let label = format!("{} (AUC {:.3})", plain(curve.name), curve.area);
         entries.push(entry(&label, color, LegendShape::Line, None));
     }
-    entries.push(entry(
-        "chance",
-        colour::FAINT,
-        LegendShape::Line,
-        Some("6 4"),
-    ));
+    entries.push(entry("chance", colour::FAINT, LegendShape::Line, Some("6 4")));
     let layout = layout((0.0, 1.0), (0.0, 1.0), title, 560.0, 520.0)
         .with_x_axis_min(0.0)
         .with_x_axis_max(1.0)

@@ -22,31 +22,13 @@ pub fn confusion_matrix(title: &str, confusion: &Confusion) -> Picture {
     let mut scene = Scene::new(width, TOP + 2.0 * CELL_HEIGHT + MARGIN);
     let size = title_size(title, width - MARGIN);
     write(&mut scene, (width / 2.0, 30.0), title, size, colour::TEXT);
-    write(
-        &mut scene,
-        (LEFT + CELL_WIDTH, 68.0),
-        "verdict",
-        13,
-        colour::TEXT,
-    );
+    write(&mut scene, (LEFT + CELL_WIDTH, 68.0), "verdict", 13, colour::TEXT);
     write(&mut scene, (LEFT / 2.0, 94.0), "label", 13, colour::TEXT);
     for (column, name) in [(0.5, "normal"), (1.5, "anomaly")] {
-        write(
-            &mut scene,
-            (LEFT + column * CELL_WIDTH, 94.0),
-            name,
-            13,
-            colour::TEXT,
-        );
+        write(&mut scene, (LEFT + column * CELL_WIDTH, 94.0), name, 13, colour::TEXT);
     }
     for (row, name) in [(0.5, "normal"), (1.5, "anomalous")] {
-        write(
-            &mut scene,
-            (LEFT / 2.0, TOP + row * CELL_HEIGHT + 5.0),
-            name,
-            13,
-            colour::TEXT,
-        );
+        write(&mut scene, (LEFT / 2.0, TOP + row * CELL_HEIGHT + 5.0), name, 13, colour::TEXT);
     }
     let rows = [
         [confusion.true_negatives, confusion.false_positives],
@@ -55,15 +37,9 @@ pub fn confusion_matrix(title: &str, confusion: &Confusion) -> Picture {
     for (row, counts) in (0_u8..).zip(rows) {
         let total: u64 = counts.iter().sum();
         for (column, count) in (0_u8..).zip(counts) {
-            let share = if total > 0 {
-                count as f64 / total as f64
-            } else {
-                0.0
-            };
-            let corner = (
-                LEFT + f64::from(column) * CELL_WIDTH,
-                TOP + f64::from(row) * CELL_HEIGHT,
-            );
+            let share = if total > 0 { count as f64 / total as f64 } else { 0.0 };
+            let corner =
+                (LEFT + f64::from(column) * CELL_WIDTH, TOP + f64::from(row) * CELL_HEIGHT);
             cell(&mut scene, corner, count, share);
         }
     }
@@ -81,20 +57,10 @@ fn cell(scene: &mut Scene, (x, y): (f64, f64), count: u64, share: f64) {
         stroke_width: None,
         opacity: None,
     });
-    let ink = if share > WHITE_INK_SHARE {
-        "#ffffff"
-    } else {
-        colour::TEXT
-    };
+    let ink = if share > WHITE_INK_SHARE { "#ffffff" } else { colour::TEXT };
     let (x, y) = (x + CELL_WIDTH / 2.0 - 1.0, y + CELL_HEIGHT / 2.0);
     write(scene, (x, y + 2.0), &grouped(count), 22, ink);
-    write(
-        scene,
-        (x, y + 26.0),
-        &format!("{:.2} %", share * 100.0),
-        12,
-        ink,
-    );
+    write(scene, (x, y + 26.0), &format!("{:.2} %", share * 100.0), 12, ink);
 }
 
 fn write(scene: &mut Scene, (x, y): (f64, f64), text: &str, size: u32, ink: &str) {

@@ -106,9 +106,7 @@ impl Picture {
     /// # Errors
     /// [`PlotError::Png`] where the encoder fails.
     pub fn png(&self) -> Result<Vec<u8>, PlotError> {
-        let png = PngBackend::new()
-            .with_scale(PNG_SCALE)
-            .render_scene(&self.scene);
+        let png = PngBackend::new().with_scale(PNG_SCALE).render_scene(&self.scene);
         png.map_err(|reason| PlotError::Png { reason })
     }
 }

@@ -50,20 +50,10 @@ pub fn reconstruction(
     check("the signal", signal.len(), time_us.len())?;
     check("the reconstruction", reconstruction.len(), time_us.len())?;
     let axis = TimeAxis::new(time_us).ok_or(PlotError::Empty { what: "no samples" })?;
-    let values = signal
-        .iter()
-        .chain(reconstruction)
-        .map(|&value| f64::from(value));
-    let range = padded_range(values).ok_or(PlotError::Empty {
-        what: "no finite samples",
-    })?;
-    let mut plots = lines(
-        &axis,
-        time_us,
-        signal.iter().map(|&v| f64::from(v)),
-        colour::SIGNAL,
-        1.4,
-    );
+    let values = signal.iter().chain(reconstruction).map(|&value| f64::from(value));
+    let range = padded_range(values).ok_or(PlotError::Empty { what: "no finite samples" })?;
+    let mut plots =
+        lines(&axis, time_us, signal.iter().map(|&v| f64::from(v)), colour::SIGNAL, 1.4);
     plots.extend(lines(
         &axis,
         time_us,
@@ -77,11 +67,7 @@ pub fn reconstruction(
     ];
     let layout = framed(&axis, range, title);
     let layout = shaded(layout, &axis, spans, &mut entries);
-    Ok(Picture::of(
-        plots,
-        with_legend(layout, entries),
-        &channel_label(channel),
-    ))
+    Ok(Picture::of(plots, with_legend(layout, entries), &channel_label(channel)))
 }
 
 /// Draws scores and the threshold over time, with the labelled stretches shaded.
@@ -100,9 +86,7 @@ pub fn scores_over_time(
     check("the list of scores", scores.len(), time_us.len())?;
     let axis = TimeAxis::new(time_us).ok_or(PlotError::Empty { what: "no scores" })?;
     let all = || scores.iter().copied().chain([threshold]);
-    let (low, high) = finite_range(all()).ok_or(PlotError::Empty {
-        what: "no finite scores",
-    })?;
+    let (low, high) = finite_range(all()).ok_or(PlotError::Empty { what: "no finite scores" })?;
     let is_log = low > 0.0 && high > LOG_RATIO * middle(scores);
     let range = if is_log {
         (low * 0.8, high * 1.25)
@@ -117,9 +101,8 @@ pub fn scores_over_time(
             ..line_entry("threshold", colour::THRESHOLD)
         },
     ];
-    let line = ReferenceLine::horizontal(threshold)
-        .with_color(colour::THRESHOLD)
-        .with_stroke_width(1.6);
+    let line =
+        ReferenceLine::horizontal(threshold).with_color(colour::THRESHOLD).with_stroke_width(1.6);
     let mut layout = framed(&axis, range, title).with_reference_line(line);
     if is_log {
         let format = TickFormat::Custom(Arc::new(|score: f64| power_of_ten(score.log10())));
@@ -130,15 +113,7 @@ pub fn scores_over_time(
 }
 
 fn check(what: &'static str, found: usize, expected: usize) -> Result<(), PlotError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(PlotError::Lengths {
-            what,
-            found,
-            expected,
-        })
-    }
+    if found == expected { Ok(()) } else { Err(PlotError::Lengths { what, found, expected }) }
 }
 
 fn middle(scores: &[f64]) -> f64 {
@@ -149,9 +124,7 @@ fn middle(scores: &[f64]) -> f64 {
 
 fn framed(axis: &TimeAxis, (low, high): (f64, f64), title: &str) -> Layout {
     let layout = layout(axis.range(), (low, high), title, WIDE, LOW);
-    axis.apply(layout)
-        .with_y_axis_min(low)
-        .with_y_axis_max(high)
+    axis.apply(layout).with_y_axis_min(low).with_y_axis_max(high)
 }
 
 fn line_entry(label: &str, color: &str) -> LegendEntry {
@@ -164,9 +137,7 @@ fn line_entry(label: &str, color: &str) -> LegendEntry {
 }
 
 fn with_legend(layout: Layout, entries: Vec<LegendEntry>) -> Layout {
-    layout
-        .with_legend_entries(entries)
-        .with_legend_position(LegendPosition::OutsideRightTop)
+    layout.with_legend_entries(entries).with_legend_position(LegendPosition::OutsideRightTop)
 }
 
 fn shaded(
@@ -177,23 +148,16 @@ fn shaded(
 ) -> Layout {
     let (start, end) = axis.range();
     for span in spans {
-        let (from, to) = (
-            axis.position(span.start).max(start),
-            axis.position(span.end).min(end),
-        );
+        let (from, to) = (axis.position(span.start).max(start), axis.position(span.end).min(end));
         if from < to {
-            let region = ShadedRegion::vertical(from, to)
-                .with_color(colour::SPAN)
-                .with_opacity(1.0);
+            let region =
+                ShadedRegion::vertical(from, to).with_color(colour::SPAN).with_opacity(1.0);
             layout = layout.with_shaded_region(region);
         }
     }
     if !spans.is_empty() {
         let entry = line_entry("labelled anomalous", colour::SPAN);
-        entries.push(LegendEntry {
-            shape: LegendShape::Rect,
-            ..entry
-        });
+        entries.push(LegendEntry { shape: LegendShape::Rect, ..entry });
     }
     layout
 }
@@ -212,21 +176,16 @@ fn lines(
         a.1.is_finite() == b.1.is_finite() && b.0 >= a.0 && (b.0 - a.0) as f64 <= longest_us
     };
     let finite = |piece: &&[(i64, f64)]| piece.first().is_some_and(|(_, value)| value.is_finite());
-    let mut pieces: Vec<Vec<(i64, f64)>> = points
-        .chunk_by(joined)
-        .filter(finite)
-        .map(<[(i64, f64)]>::to_vec)
-        .collect();
+    let mut pieces: Vec<Vec<(i64, f64)>> =
+        points.chunk_by(joined).filter(finite).map(<[(i64, f64)]>::to_vec).collect();
     if pieces.len() > PIECES_MAX {
         pieces = vec![pieces.concat()];
     }
     let total: usize = pieces.iter().map(Vec::len).sum();
     let draw = |piece: Vec<(i64, f64)>| {
         let limit = (PLOT_POINTS_MAX * piece.len() / total.max(1)).max(2);
-        let positions: Vec<(f64, f64)> = piece
-            .iter()
-            .map(|&(time, value)| (axis.position(time), value))
-            .collect();
+        let positions: Vec<(f64, f64)> =
+            piece.iter().map(|&(time, value)| (axis.position(time), value)).collect();
         let line = LinePlot::new().with_data(thin(&positions, limit));
         line.with_color(color).with_stroke_width(width).into()
     };
@@ -234,13 +193,8 @@ fn lines(
 }
 
 fn typical_step_us(time_us: &[i64]) -> f64 {
-    let mut steps: Vec<i64> = time_us
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .filter(|&step| step > 0)
-        .collect();
+    let mut steps: Vec<i64> =
+        time_us.windows(2).map(|pair| pair[1] - pair[0]).filter(|&step| step > 0).collect();
     steps.sort_unstable();
-    steps
-        .get(steps.len() / 2)
-        .map_or(f64::INFINITY, |&step| step as f64)
+    steps.get(steps.len() / 2).map_or(f64::INFINITY, |&step| step as f64)
 }

@@ -13,18 +13,13 @@ fn is_png(bytes: &[u8]) -> bool {
 
 #[test]
 fn thinning_keeps_every_extreme() {
-    let points: Vec<(f64, f64)> = (0..100_000)
-        .map(|i| (f64::from(i), f64::from((i * 37) % 101)))
-        .collect();
+    let points: Vec<(f64, f64)> =
+        (0..100_000).map(|i| (f64::from(i), f64::from((i * 37) % 101))).collect();
     let mut spiked = points;
     spiked[54_321].1 = 1e6;
     spiked[77_777].1 = -1e6;
     let thinned = thin(&spiked, 4_000);
-    assert!(
-        thinned.len() <= 4_000 && thinned.len() > 3_000,
-        "{}",
-        thinned.len()
-    );
+    assert!(thinned.len() <= 4_000 && thinned.len() > 3_000, "{}", thinned.len());
     assert!(thinned.contains(&(54_321.0, 1e6)) && thinned.contains(&(77_777.0, -1e6)));
     assert!(thinned.is_sorted_by(|a, b| a.0 <= b.0));
     assert_eq!(thin(&spiked[..10], 4_000), &spiked[..10]);
@@ -32,14 +27,8 @@ fn thinning_keeps_every_extreme() {
 
 #[test]
 fn labels_carry_units() {
-    assert_eq!(
-        channel_label(&ChannelInfo::new("temperature", "Cel")),
-        "temperature, °C"
-    );
-    assert_eq!(
-        channel_label(&ChannelInfo::new("Current (A)", "A")),
-        "Current (A)"
-    );
+    assert_eq!(channel_label(&ChannelInfo::new("temperature", "Cel")), "temperature, °C");
+    assert_eq!(channel_label(&ChannelInfo::new("Current (A)", "A")), "Current (A)");
     assert_eq!(channel_label(&ChannelInfo::new("x", "")), "x");
     assert_eq!(power_of_ten(-2.0), "0.01");
     assert_eq!(power_of_ten(3.0), "1000");
@@ -48,21 +37,11 @@ fn labels_carry_units() {
 
 #[test]
 fn draws_every_picture_as_svg_and_png() {
-    let faults = FaultPlan::Random {
-        count: 2,
-        first_row: 500,
-    };
-    let (recording, _) = temperature(&Options {
-        rows: 1500,
-        faults,
-        ..Options::default()
-    })
-    .unwrap();
+    let faults = FaultPlan::Random { count: 2, first_row: 500 };
+    let (recording, _) =
+        temperature(&Options { rows: 1500, faults, ..Options::default() }).unwrap();
     let labels = recording.labels.clone().unwrap();
-    let scores: Vec<f64> = labels
-        .iter()
-        .map(|&label| if label { 40.0 } else { 0.1 })
-        .collect();
+    let scores: Vec<f64> = labels.iter().map(|&label| if label { 40.0 } else { 0.1 }).collect();
     let spans = label_spans(&recording);
     assert_eq!(spans.len(), 2);
     let channel = &recording.channels[0];
@@ -84,26 +63,12 @@ fn draws_every_picture_as_svg_and_png() {
         scores_over_time("Room", &recording.time_us, &scores, 1.0, &spans),
         score_histogram("Scores", &scores, &labels, 1.0),
         roc("ROC", &[line]),
-        Ok(confusion_matrix(
-            "Verdicts",
-            &Confusion::at_threshold(&scores, &labels, 1.0),
-        )),
+        Ok(confusion_matrix("Verdicts", &Confusion::at_threshold(&scores, &labels, 1.0))),
     ];
     let words: [&[&str]; 5] = [
-        &[
-            "Room &lt;1&gt;",
-            "temperature, °C",
-            "time, s",
-            "reconstruction",
-            "labelled anomalous",
-        ],
+        &["Room &lt;1&gt;", "temperature, °C", "time, s", "reconstruction", "labelled anomalous"],
         &["score", "threshold", ">0.1<", "time, s"],
-        &[
-            "share of windows, %",
-            "normal (",
-            "anomalous (",
-            "score (logarithmic)",
-        ],
+        &["share of windows, %", "normal (", "anomalous (", "score (logarithmic)"],
         &["false-alarm rate", "recall", "AUC 1.000", "chance"],
         &["verdict", "label", "100.00 %", "0.00 %"],
     ];
@@ -157,24 +122,13 @@ fn refuses_what_cannot_be_drawn() {
     let is_empty =
         |picture: Result<Picture, PlotError>| matches!(picture, Err(PlotError::Empty { .. }));
     assert!(is_empty(reconstruction("t", &channel, &[], &[], &[], &[])));
-    assert!(is_empty(reconstruction(
-        "t",
-        &channel,
-        &[1],
-        &[f32::NAN],
-        &[f32::NAN],
-        &[]
-    )));
+    assert!(is_empty(reconstruction("t", &channel, &[1], &[f32::NAN], &[f32::NAN], &[])));
     assert!(is_empty(scores_over_time("t", &[], &[], 1.0, &[])));
     assert!(is_empty(score_histogram("t", &[], &[], 1.0)));
     assert!(is_empty(roc("t", &[])));
     let differing = reconstruction("t", &channel, &[1, 2], &[1.0], &[1.0, 2.0], &[]);
     assert_eq!(
         differing.err(),
-        Some(PlotError::Lengths {
-            what: "the signal",
-            found: 1,
-            expected: 2
-        })
+        Some(PlotError::Lengths { what: "the signal", found: 1, expected: 2 })
     );
 }

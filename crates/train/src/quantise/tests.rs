@@ -8,13 +8,7 @@ fn layer(
     bias: &[f32],
     activation: Activation,
 ) -> Layer {
-    Layer {
-        inputs,
-        outputs,
-        weights: weights.to_vec(),
-        bias: bias.to_vec(),
-        activation,
-    }
+    Layer { inputs, outputs, weights: weights.to_vec(), bias: bias.to_vec(), activation }
 }
 
 fn two_layers() -> Network {
@@ -37,10 +31,7 @@ fn weights_and_biases_are_within_half_a_step() {
     let values = calibration_values();
     let rows = Rows::new(&values, 6).unwrap();
     for scaling in [WeightScaling::PerChannel, WeightScaling::PerTensor] {
-        let options = QuantiseOptions {
-            weights: scaling,
-            ..QuantiseOptions::default()
-        };
+        let options = QuantiseOptions { weights: scaling, ..QuantiseOptions::default() };
         let quantised = quantise(&network, rows, &options).unwrap();
         let mut input_scale = quantised.input_scale;
         for (exact, found) in network.layers.iter().zip(&quantised.layers) {
@@ -50,10 +41,7 @@ fn weights_and_biases_are_within_half_a_step() {
             for output in 0..exact.outputs {
                 let scale = found.weight_scales[output.min(scales - 1)];
                 let range = output * exact.inputs..(output + 1) * exact.inputs;
-                for (w, steps) in exact.weights[range.clone()]
-                    .iter()
-                    .zip(&found.weights[range])
-                {
+                for (w, steps) in exact.weights[range.clone()].iter().zip(&found.weights[range]) {
                     assert!((w - f32::from(*steps) * scale).abs() <= 0.501 * scale);
                 }
                 let bias_scale = input_scale * scale;
@@ -73,10 +61,7 @@ fn simulate(network: &QuantisedNetwork, row: &[f32]) -> Vec<f32> {
         (steps.clamp(-128.0, 127.0) - f64::from(zero)) * f64::from(scale)
     };
     let (mut scale, zero) = (network.input_scale, network.input_zero_point);
-    let mut values: Vec<f64> = row
-        .iter()
-        .map(|x| on_grid(f64::from(*x), scale, zero))
-        .collect();
+    let mut values: Vec<f64> = row.iter().map(|x| on_grid(f64::from(*x), scale, zero)).collect();
     for layer in &network.layers {
         let neuron = |output: usize| {
             let weight_scale = layer.weight_scales[output.min(layer.weight_scales.len() - 1)];
@@ -85,11 +70,7 @@ fn simulate(network: &QuantisedNetwork, row: &[f32]) -> Vec<f32> {
             let products = weights.iter().zip(&values).map(|(w, x)| f64::from(*w) * x);
             let bias = f64::from(layer.bias[output]) * f64::from(scale);
             let sum = weight_scale * (products.sum::<f64>() + bias);
-            let sum = if layer.activation == Activation::Relu {
-                sum.max(0.0)
-            } else {
-                sum
-            };
+            let sum = if layer.activation == Activation::Relu { sum.max(0.0) } else { sum };
             on_grid(sum, layer.output_scale, layer.output_zero_point)
         };
         values = (0..layer.outputs).map(neuron).collect();
@@ -151,13 +132,7 @@ fn a_percentile_leaves_outliers_out() {
 fn dead_outputs_and_large_biases_stay_representable() {
     // Output 0 is dead, output 1 has a bias without weights, output 2 a bias beyond its weights.
     let network = Network {
-        layers: vec![layer(
-            1,
-            3,
-            &[0.0, 0.0, 1e-9],
-            &[0.0, 5.0, 7.0],
-            Activation::Linear,
-        )],
+        layers: vec![layer(1, 3, &[0.0, 0.0, 1e-9], &[0.0, 5.0, 7.0], Activation::Linear)],
     };
     let values = [0.5, -1.0, 1.0];
     let rows = Rows::new(&values, 1).unwrap();
@@ -168,9 +143,7 @@ fn dead_outputs_and_large_biases_stay_representable() {
         assert!((exact - found).abs() < 0.02, "{exact} became {found}");
     }
     // A layer that is zero for all calibration rows still has a legal grid.
-    let dead = Network {
-        layers: vec![layer(1, 1, &[0.0], &[-1.0], Activation::Relu)],
-    };
+    let dead = Network { layers: vec![layer(1, 1, &[0.0], &[-1.0], Activation::Relu)] };
     quantise(&dead, rows, &QuantiseOptions::default()).unwrap();
 }
 
@@ -179,9 +152,8 @@ fn what_int8_cannot_hold_is_refused() {
     let values = [1.0, 2.0, 3.0];
     let rows = Rows::new(&values, 1).unwrap();
     let options = QuantiseOptions::default();
-    let network = |weight, activation| Network {
-        layers: vec![layer(1, 1, &[weight], &[0.0], activation)],
-    };
+    let network =
+        |weight, activation| Network { layers: vec![layer(1, 1, &[weight], &[0.0], activation)] };
     assert!(matches!(
         quantise(&network(3e38, Activation::Linear), rows, &options),
         Err(QuantiseError::Range { .. })
@@ -204,10 +176,7 @@ fn what_int8_cannot_hold_is_refused() {
     ));
     assert!(matches!(
         quantise(&two_layers(), rows, &options),
-        Err(QuantiseError::Width {
-            found: 1,
-            needed: 6
-        })
+        Err(QuantiseError::Width { found: 1, needed: 6 })
     ));
 }
 
@@ -231,18 +200,9 @@ fn malformed_networks_are_refused() {
         refused(|n| n.layers[1] = layer(8, 1, &[0.0; 8], &[0.0], Activation::Linear)),
         NetworkError::Chain { .. }
     ));
-    assert!(matches!(
-        refused(|n| n.layers[0].outputs = 0),
-        NetworkError::Width { .. }
-    ));
-    assert!(matches!(
-        refused(|n| n.layers[0].outputs = usize::MAX),
-        NetworkError::Width { .. }
-    ));
-    assert!(matches!(
-        refused(|n| n.layers[0].bias[2] = f32::INFINITY),
-        NetworkError::Value { .. }
-    ));
+    assert!(matches!(refused(|n| n.layers[0].outputs = 0), NetworkError::Width { .. }));
+    assert!(matches!(refused(|n| n.layers[0].outputs = usize::MAX), NetworkError::Width { .. }));
+    assert!(matches!(refused(|n| n.layers[0].bias[2] = f32::INFINITY), NetworkError::Value { .. }));
     assert!(matches!(
         refused(|n| n.layers = vec![n.layers[0].clone(); 65]),
         NetworkError::TooDeep { .. }

@@ -46,13 +46,7 @@ impl FaultKind {
         (Self::Drift { size: 5.0 }, 96),
         (Self::Stuck, 64),
         (Self::Dropout { reading: 0.0 }, 24),
-        (
-            Self::Oscillation {
-                size: 1.5,
-                period: 6,
-            },
-            48,
-        ),
+        (Self::Oscillation { size: 1.5, period: 6 }, 48),
     ];
 
     /// Returns the kind's name, as the JSON form has it.
@@ -71,9 +65,7 @@ impl FaultKind {
     /// Returns the typical fault of that name with its usual length in samples.
     #[must_use]
     pub fn typical(name: &str) -> Option<(Self, usize)> {
-        Self::TYPICAL
-            .into_iter()
-            .find(|(kind, _)| kind.name() == name)
+        Self::TYPICAL.into_iter().find(|(kind, _)| kind.name() == name)
     }
 
     /// Changes a reading; `at` counts the samples since the fault began, of `rows` in all.
@@ -93,11 +85,7 @@ impl FaultKind {
             Self::Stuck => last,
             Self::Dropout { reading: instead } => {
                 // The first sample always drops, so that the label is true from its first row on.
-                if at == 0 || random.below(2) == 0 {
-                    instead
-                } else {
-                    reading
-                }
+                if at == 0 || random.below(2) == 0 { instead } else { reading }
             }
             Self::Oscillation { size, period } => {
                 let up = at % period.max(2) < period.max(2) / 2;
@@ -149,30 +137,17 @@ impl FaultPlan {
             }
             Self::Random { count, first_row } => (*count, *first_row),
         };
-        let longest = FaultKind::TYPICAL
-            .iter()
-            .map(|(_, rows)| *rows)
-            .max()
-            .unwrap_or(0);
+        let longest = FaultKind::TYPICAL.iter().map(|(_, rows)| *rows).max().unwrap_or(0);
         // As long again after it, so that an alarm can clear before the next fault.
         let part = rows.saturating_sub(first_row) / count.max(1);
         let needed = longest * 3;
         if part < needed {
-            return Err(SynthError::NoRoom {
-                count,
-                needed: needed * count,
-                first_row,
-                rows,
-            });
+            return Err(SynthError::NoRoom { count, needed: needed * count, first_row, rows });
         }
         let place = |index: usize| {
             let (kind, rows) = FaultKind::TYPICAL[index % FaultKind::TYPICAL.len()];
             let slack = u32::try_from(part - 2 * longest).unwrap_or(u32::MAX);
-            Fault {
-                kind,
-                start_row: first_row + index * part + random.below(slack) as usize,
-                rows,
-            }
+            Fault { kind, start_row: first_row + index * part + random.below(slack) as usize, rows }
         };
         Ok((0..count).map(place).collect())
     }

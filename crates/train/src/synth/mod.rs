@@ -101,9 +101,7 @@ pub fn temperature(options: &Options) -> Result<(Recording, Vec<Fault>), SynthEr
     }
     options.sensor.check()?;
     // A stream of its own: adding a fault does not change the room's noise.
-    let faults = options
-        .faults
-        .place(rows, &mut Random::stream(options.seed, 1))?;
+    let faults = options.faults.place(rows, &mut Random::stream(options.seed, 1))?;
     let mut source = TemperatureSource::new(options.seed, options.sensor.clone());
     let mut samples = Vec::with_capacity(rows);
     let mut labels = Vec::with_capacity(rows);

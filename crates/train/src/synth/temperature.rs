@@ -80,10 +80,7 @@ impl TemperatureOptions {
             ("sensor_s", self.sensor_s),
             ("resolution", self.resolution),
         ];
-        match positive
-            .into_iter()
-            .find(|(_, value)| !(value.is_finite() && *value > 0.0))
-        {
+        match positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             Some((name, value)) => Err(SynthError::Option { name, value }),
             None => Ok(()),
         }
@@ -174,11 +171,7 @@ impl TemperatureSource {
         if let Some((kind, at, rows)) = self.fault {
             let faulty = kind.apply(reading, self.last, at, rows, &mut self.random);
             // Without a reading there is nothing to round; all else leaves the same converter.
-            reading = if faulty.is_finite() {
-                self.round(f64::from(faulty))
-            } else {
-                faulty
-            };
+            reading = if faulty.is_finite() { self.round(f64::from(faulty)) } else { faulty };
             self.fault = (at + 1 < rows).then_some((kind, at + 1, rows));
         }
         self.last = reading;
@@ -210,11 +203,7 @@ impl TemperatureSource {
             } else if self.room > setpoint + options.hysteresis / 2.0 {
                 self.heating = false;
             }
-            let heating = if self.heating {
-                options.heating_per_hour / 3600.0
-            } else {
-                0.0
-            };
+            let heating = if self.heating { options.heating_per_hour / 3600.0 } else { 0.0 };
             self.room += step_s * ((outside - self.room) / options.cooling_s + heating);
             let air = self.room + self.disturbance;
             // A step longer than the time constant would overshoot; the sensor then simply follows.
@@ -234,11 +223,7 @@ impl Iterator for TemperatureSource {
 /// A wave of one day between -1 and 1 with its crest at 0: close to a cosine, of multiplications alone.
 fn day_wave(seconds: f64) -> f64 {
     let phase = (seconds / DAY_S + 0.25).rem_euclid(1.0) * 2.0;
-    let (x, sign) = if phase < 1.0 {
-        (phase, 1.0)
-    } else {
-        (phase - 1.0, -1.0)
-    };
+    let (x, sign) = if phase < 1.0 { (phase, 1.0) } else { (phase - 1.0, -1.0) };
     let parabola = 4.0 * x * (1.0 - x);
     // The correction of the parabola towards the sine, at most 0.001 off.
     sign * (0.225 * (parabola * parabola - parabola) + parabola)

@@ -3,13 +3,7 @@
 use super::*;
 
 fn normal(seed: u64, rows: usize) -> Recording {
-    temperature(&Options {
-        seed,
-        rows,
-        ..Options::default()
-    })
-    .unwrap()
-    .0
+    temperature(&Options { seed, rows, ..Options::default() }).unwrap().0
 }
 
 /// A digest of the readings' bits (FNV-1a).
@@ -31,27 +25,15 @@ fn a_seed_gives_the_same_bits() {
 #[test]
 fn the_room_stays_in_its_band_and_cycles() {
     let recording = normal(1, 10 * 1440);
-    let (low, high) = recording
-        .samples
-        .iter()
-        .fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+    let (low, high) =
+        recording.samples.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
     assert!(low > 19.5 && high < 22.5, "{low} {high}");
-    assert!(
-        recording
-            .samples
-            .iter()
-            .all(|x| (x / 0.0625).fract() == 0.0)
-    );
+    assert!(recording.samples.iter().all(|x| (x / 0.0625).fract() == 0.0));
     // The heating cycle is of the order of a window of 32 samples: turns of a smoothed curve.
-    let smooth: Vec<f32> = recording
-        .samples
-        .windows(9)
-        .map(|part| part.iter().sum::<f32>() / 9.0)
-        .collect();
+    let smooth: Vec<f32> =
+        recording.samples.windows(9).map(|part| part.iter().sum::<f32>() / 9.0).collect();
     let swings = smooth.windows(33).filter(|part| {
-        let (l, h) = part
-            .iter()
-            .fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+        let (l, h) = part.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
         h - l > 0.4
     });
     assert!(swings.count() > smooth.len() * 9 / 10);
@@ -60,37 +42,22 @@ fn the_room_stays_in_its_band_and_cycles() {
 
 #[test]
 fn faults_are_where_the_labels_say() {
-    let plan = FaultPlan::Random {
-        count: 12,
-        first_row: 1000,
-    };
-    let options = Options {
-        seed: 5,
-        rows: 8000,
-        faults: plan,
-        ..Options::default()
-    };
+    let plan = FaultPlan::Random { count: 12, first_row: 1000 };
+    let options = Options { seed: 5, rows: 8000, faults: plan, ..Options::default() };
     let (recording, faults) = temperature(&options).unwrap();
     assert_eq!(faults.len(), 12);
     let labelled = recording.anomalous_rows();
-    let expected: Vec<_> = faults
-        .iter()
-        .map(|fault| fault.start_row..fault.start_row + fault.rows)
-        .collect();
+    let expected: Vec<_> =
+        faults.iter().map(|fault| fault.start_row..fault.start_row + fault.rows).collect();
     assert_eq!(labelled, expected);
     assert!(faults[0].start_row >= 1000);
     // Outside the faults the readings are those of the same seed without faults, but for what the faults drew.
     let clean = normal(5, 8000);
-    assert_eq!(
-        clean.samples[..faults[0].start_row],
-        recording.samples[..faults[0].start_row]
-    );
+    assert_eq!(clean.samples[..faults[0].start_row], recording.samples[..faults[0].start_row]);
     for fault in &faults {
         let rows = fault.start_row..fault.start_row + fault.rows;
-        let changed = rows
-            .clone()
-            .filter(|&row| recording.samples[row] != clean.samples[row])
-            .count();
+        let changed =
+            rows.clone().filter(|&row| recording.samples[row] != clean.samples[row]).count();
         assert!(changed * 4 >= fault.rows, "{fault:?}: {changed}");
     }
 }
@@ -98,19 +65,8 @@ fn faults_are_where_the_labels_say() {
 #[test]
 fn each_fault_does_what_its_name_says() {
     let listed = |kind: FaultKind| {
-        let faults = FaultPlan::Listed(vec![Fault {
-            kind,
-            start_row: 100,
-            rows: 40,
-        }]);
-        temperature(&Options {
-            rows: 200,
-            faults,
-            ..Options::default()
-        })
-        .unwrap()
-        .0
-        .samples
+        let faults = FaultPlan::Listed(vec![Fault { kind, start_row: 100, rows: 40 }]);
+        temperature(&Options { rows: 200, faults, ..Options::default() }).unwrap().0.samples
     };
     let clean = normal(1, 200).samples;
     let step = listed(FaultKind::Step { size: -3.0 });
@@ -124,10 +80,7 @@ fn each_fault_does_what_its_name_says() {
     let dropout = listed(FaultKind::Dropout { reading: f32::NAN });
     let dropped = dropout.iter().filter(|x| x.is_nan()).count();
     assert!((10..=30).contains(&dropped), "{dropped}");
-    let wave = listed(FaultKind::Oscillation {
-        size: 1.5,
-        period: 4,
-    });
+    let wave = listed(FaultKind::Oscillation { size: 1.5, period: 4 });
     assert!(
         wave[100] == clean[100] + 1.5
             && wave[102] == clean[102] - 1.5
@@ -153,58 +106,29 @@ fn a_source_takes_faults_at_run_time() {
 
 #[test]
 fn refuses_what_cannot_be_computed() {
-    let rows = Options {
-        rows: 0,
-        ..Options::default()
-    };
-    assert_eq!(
-        temperature(&rows).unwrap_err(),
-        SynthError::Rows { rows: 0 }
-    );
+    let rows = Options { rows: 0, ..Options::default() };
+    assert_eq!(temperature(&rows).unwrap_err(), SynthError::Rows { rows: 0 });
     let crowded = Options {
         rows: 500,
-        faults: FaultPlan::Random {
-            count: 6,
-            first_row: 0,
-        },
+        faults: FaultPlan::Random { count: 6, first_row: 0 },
         ..Options::default()
     };
     assert!(
-        temperature(&crowded)
-            .unwrap_err()
-            .to_string()
-            .contains("6 faults need at least 1728 rows")
+        temperature(&crowded).unwrap_err().to_string().contains("6 faults need at least 1728 rows")
     );
     let mut still = Options::default();
     still.sensor.rate_hz = 0.0;
-    assert!(
-        temperature(&still)
-            .unwrap_err()
-            .to_string()
-            .contains("rate_hz is 0")
-    );
+    assert!(temperature(&still).unwrap_err().to_string().contains("rate_hz is 0"));
 }
 
 #[test]
 fn options_and_faults_survive_json() {
-    let fault = Fault {
-        kind: FaultKind::Oscillation {
-            size: 1.5,
-            period: 6,
-        },
-        start_row: 10,
-        rows: 5,
-    };
+    let fault =
+        Fault { kind: FaultKind::Oscillation { size: 1.5, period: 6 }, start_row: 10, rows: 5 };
     let json = serde_json::to_string(&fault).unwrap();
-    assert_eq!(
-        json,
-        r#"{"kind":"oscillation","size":1.5,"period":6,"start_row":10,"rows":5}"#
-    );
+    assert_eq!(json, r#"{"kind":"oscillation","size":1.5,"period":6,"start_row":10,"rows":5}"#);
     assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), fault);
-    let options = Options {
-        faults: FaultPlan::Listed(vec![fault]),
-        ..Options::default()
-    };
+    let options = Options { faults: FaultPlan::Listed(vec![fault]), ..Options::default() };
     let json = serde_json::to_string(&options).unwrap();
     assert_eq!(serde_json::from_str::<Options>(&json).unwrap(), options);
 }

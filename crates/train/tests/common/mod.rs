@@ -1,4 +1,5 @@
 //! Recordings and detectors that several tests use.
+#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::ops::ControlFlow;
 
@@ -46,11 +47,9 @@ pub(crate) fn detectors() -> Vec<DetectorFile> {
         (DetectorKind::Dense, Precision::Int8),
     ]
     .map(|(detector, precision)| {
-        train(&recording, &recipe(detector, precision), |_| {
-            ControlFlow::Continue(())
-        })
-        .expect("trains")
-        .file
+        train(&recording, &recipe(detector, precision), |_| ControlFlow::Continue(()))
+            .expect("trains")
+            .file
     })
     .into()
 }

@@ -5,11 +5,7 @@ use std::vec::Vec;
 
 use super::*;
 
-const SETTINGS: Settings = Settings {
-    channels: 3,
-    block_windows: 100,
-    count: true,
-};
+const SETTINGS: Settings = Settings { channels: 3, block_windows: 100, count: true };
 
 /// A job, aligned as a chip's memory is.
 struct Aligned(Vec<u32>, usize);
@@ -40,16 +36,10 @@ fn a_job_comes_back_bit_for_bit() {
     let job = Job::parse(aligned.bytes()).unwrap();
     assert_eq!(job.settings, SETTINGS);
     assert_eq!(job.detector, b"12345");
-    let bits: Vec<Vec<u32>> = job
-        .samples()
-        .map(|sample| sample.iter().map(|value| value.to_bits()).collect())
-        .collect();
+    let bits: Vec<Vec<u32>> =
+        job.samples().map(|sample| sample.iter().map(|value| value.to_bits()).collect()).collect();
     let first = vec![1.0f32.to_bits(), 0x8000_0000, f32::NAN.to_bits()];
-    let second = vec![
-        3.5f32.to_bits(),
-        f32::INFINITY.to_bits(),
-        1e-40f32.to_bits(),
-    ];
+    let second = vec![3.5f32.to_bits(), f32::INFINITY.to_bits(), 1e-40f32.to_bits()];
     assert_eq!(bits, [first, second]);
 }
 
@@ -73,17 +63,8 @@ fn a_cut_or_flipped_job_is_refused_or_the_same() {
 
 #[test]
 fn settings_out_of_range_are_refused() {
-    let none = Settings {
-        channels: 0,
-        ..SETTINGS
-    };
+    let none = Settings { channels: 0, ..SETTINGS };
     assert_eq!(Layout::plan(none, 0, 0).unwrap_err(), JobError::Field(16));
-    assert_eq!(
-        Layout::plan(SETTINGS, 0, 4).unwrap_err(),
-        JobError::Field(40)
-    );
-    assert_eq!(
-        Layout::plan(SETTINGS, JOB_BYTES_MAX, 0).unwrap_err(),
-        JobError::Field(12)
-    );
+    assert_eq!(Layout::plan(SETTINGS, 0, 4).unwrap_err(), JobError::Field(40));
+    assert_eq!(Layout::plan(SETTINGS, JOB_BYTES_MAX, 0).unwrap_err(), JobError::Field(12));
 }

@@ -29,11 +29,7 @@ impl Random {
 fn reference_multiply(x: i32, factor: Requantisation) -> i32 {
     let shifted = x.wrapping_shl(factor.shift.max(0) as u32);
     let product = i64::from(shifted) * i64::from(factor.multiplier);
-    let nudge = if product >= 0 {
-        1_i64 << 30
-    } else {
-        1 - (1_i64 << 30)
-    };
+    let nudge = if product >= 0 { 1_i64 << 30 } else { 1 - (1_i64 << 30) };
     let high = ((product + nudge) / (1_i64 << 31)) as i32;
     let exponent = (-factor.shift).max(0) as u32;
     let mask = ((1_i64 << exponent) - 1) as i32;
@@ -44,19 +40,7 @@ fn reference_multiply(x: i32, factor: Requantisation) -> i32 {
 #[test]
 fn multiplication_rounds_as_gemmlowp_does() {
     let mut random = Random(1);
-    let edges = [
-        0,
-        1,
-        -1,
-        2,
-        -2,
-        3,
-        -3,
-        i32::MIN,
-        i32::MIN + 1,
-        i32::MAX,
-        i32::MAX - 1,
-    ];
+    let edges = [0, 1, -1, 2, -2, 3, -3, i32::MIN, i32::MIN + 1, i32::MAX, i32::MAX - 1];
     let multipliers = [0, 1 << 30, (1 << 30) + 1, i32::MAX, i32::MAX - 1];
     for shift in -31..=30 {
         for x in edges {
@@ -86,9 +70,8 @@ fn a_layer_of_any_shape_is_the_plain_sum_of_products() {
     for (inputs, outputs) in
         (1..=20).flat_map(|inputs| (1..=20).map(move |outputs| (inputs, outputs)))
     {
-        let rows: Vec<Vec<i8>> = (0..outputs)
-            .map(|_| (0..inputs).map(|_| random.int8()).collect())
-            .collect();
+        let rows: Vec<Vec<i8>> =
+            (0..outputs).map(|_| (0..inputs).map(|_| random.int8()).collect()).collect();
         let mut weights = std::vec![0; inputs * outputs];
         for (output, row) in rows.iter().enumerate() {
             for (input, weight) in row.iter().enumerate() {
@@ -110,12 +93,8 @@ fn a_layer_of_any_shape_is_the_plain_sum_of_products() {
             output_maximum: 127,
             ..bytemuck::Zeroable::zeroed()
         };
-        let numbers = Int8Layer {
-            entry: &entry,
-            weights: &weights,
-            bias: &bias,
-            requantisation: &factors,
-        };
+        let numbers =
+            Int8Layer { entry: &entry, weights: &weights, bias: &bias, requantisation: &factors };
         let from: Vec<i8> = (0..inputs).map(|_| random.int8()).collect();
         // One more than there are outputs: what lies behind them is left alone.
         let mut found = std::vec![55; outputs + 1];

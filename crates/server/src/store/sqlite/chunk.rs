@@ -48,7 +48,7 @@ pub(super) fn encode(points: &[(i64, f64)]) -> Vec<u8> {
     match (decimals, narrow) {
         (Some(places), _) => write_decimals(&mut bytes, points, places),
         (None, true) => {
-            write_floats::<4>(&mut bytes, points, |value| u64::from((value as f32).to_bits()))
+            write_floats::<4>(&mut bytes, points, |value| u64::from((value as f32).to_bits()));
         }
         (None, false) => write_floats::<8>(&mut bytes, points, f64::to_bits),
     }
