@@ -24,6 +24,8 @@ const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(100);
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a device that has no more samples waits for its last acknowledgements.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+/// A replay gives up when the server has been away for this long; a sensor never does.
+const OUTAGE_MAX: Duration = Duration::from_secs(60);
 /// An open message is closed at least this often when no samples come.
 const TICK: Duration = Duration::from_millis(100);
 /// Samples taken in between two looks at the network in a replay at full speed.
@@ -135,6 +137,9 @@ impl Post {
             } else {
                 device.tick(now_us());
             }
+            if source.can_wait() && connection.outage() > OUTAGE_MAX {
+                break;
+            }
             connection.send(&mut device);
             let wake = clock.next_wake(ended_at.is_some() || !device.has_room());
             tokio::select! {
@@ -241,6 +246,8 @@ struct Connection {
     in_flight: HashMap<u16, u32>,
     /// How long to wait before the next connection.
     wait: Duration,
+    /// When the server was last heard of.
+    heard: Instant,
     topic: String,
 }
 
@@ -260,6 +267,7 @@ impl Connection {
             handed: VecDeque::new(),
             in_flight: HashMap::new(),
             wait: RECONNECT_WAIT_MIN,
+            heard: Instant::now(),
             topic: format!("stonechat/v1/{}/up", link.id),
         }
     }
@@ -271,6 +279,11 @@ impl Connection {
         self.handed.clear();
         self.in_flight.clear();
         self.wait = (self.wait * 2).min(RECONNECT_WAIT_MAX);
+    }
+
+    /// Returns for how long nothing was heard of the server, beyond what its silence permits.
+    fn outage(&self) -> Duration {
+        self.heard.elapsed().saturating_sub(KEEP_ALIVE)
     }
 
     /// Hands the device's messages to the client, as many as its queue takes.
@@ -296,6 +309,9 @@ impl Connection {
 
     /// Returns the sequence that an event acknowledges.
     fn take(&mut self, event: &Event) -> Option<u32> {
+        if matches!(event, Event::Incoming(_)) {
+            self.heard = Instant::now();
+        }
         match event {
             Event::Outgoing(Outgoing::Publish(packet)) => {
                 if let Some(sequence) = self.handed.pop_front() {
@@ -347,14 +363,16 @@ fn is_final(code: ConnectReturnCode) -> bool {
 }
 
 fn refused(link: &Link, code: ConnectReturnCode) -> anyhow::Error {
+    let Link { host, port, id, .. } = link;
+    let reason = match code {
+        ConnectReturnCode::BadClientId => "it is no device's identity",
+        _ => "the device or its token is not known there",
+    };
     Hinted::new(
+        format!("the server at {host}:{port} refuses the device `{id}`: {reason}"),
         format!(
-            "the server at {}:{} refuses the device `{}`: {code:?}",
-            link.host, link.port, link.id
-        ),
-        format!(
-            "add it with `stonechat device add {}` and give the token that this prints",
-            link.id
+            "`stonechat device add {id}` registers it, with --new-token if it is registered already; \
+             give the token that this prints, and mind the server's --data"
         ),
     )
 }

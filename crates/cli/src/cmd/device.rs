@@ -313,7 +313,9 @@ impl RunArgs {
             for (index, (id, token)) in credentials.into_iter().enumerate() {
                 let link = Link { host: host.clone(), port, id: id.clone(), token };
                 let samples = self.samples(recording.as_ref(), index);
-                let rate_hz = recording.as_ref().map_or(f64::from(detector.detector().rate_hz()), |r| r.rate_hz);
+                let rate_hz = recording
+                    .as_ref()
+                    .map_or(f64::from(detector.detector().rate_hz()), |r| r.rate_hz);
                 let pace = match self.speed {
                     Speed::Factor(factor) => Pace::Rate(rate_hz * factor),
                     Speed::Max => Pace::Full,
@@ -326,7 +328,9 @@ impl RunArgs {
                 let post = Post { link, detector: detector.clone(), session, pace, reporting };
                 let (stopped, log) = (stopped.clone(), acknowledged.clone());
                 devices.push(tokio::spawn(async move {
-                    let log = |sequence| log_acknowledged(log.as_deref(), &post.link.id, session, sequence);
+                    let log = |sequence| {
+                        log_acknowledged(log.as_deref(), &post.link.id, session, sequence);
+                    };
                     let run = post.run(samples, stopped, log).await?;
                     anyhow::Ok((post.link.id, run))
                 }));
@@ -340,7 +344,8 @@ impl RunArgs {
             let stopper = async {
                 tokio::select! { () = limit => {}, () = ended() => {} }
                 stop.send_replace(true);
-                std::future::pending::<()>().await;
+                // Whoever asks twice does not want to wait for the last acknowledgements.
+                ended().await;
             };
             let all = async {
                 let mut runs = Vec::new();
@@ -349,7 +354,10 @@ impl RunArgs {
                 }
                 anyhow::Ok(runs)
             };
-            tokio::select! { runs = all => runs, () = stopper => unreachable!("the stopper never ends") }
+            tokio::select! {
+                runs = all => runs,
+                () = stopper => bail!("stopped before every message was acknowledged"),
+            }
         })?;
         self.report(&runs, output)
     }
