@@ -56,6 +56,9 @@ enum Task {
         /// Also time a release build from nothing.
         #[arg(long)]
         cold_build: bool,
+        /// Measure nothing; only bring the README's table up to docs/measurements.md.
+        #[arg(long)]
+        table_only: bool,
     },
 }
 
@@ -71,7 +74,8 @@ fn main() -> Result<()> {
         Task::Test { only, .. } => test::run(&root, &only),
         Task::Ci => test::ci(&root),
         Task::Bench { names, json } => bench::run(&root, &names, json),
-        Task::Measure { cold_build } => measure::run(&root, cold_build),
+        Task::Measure { table_only: true, .. } => measure::readme(&root),
+        Task::Measure { cold_build, .. } => measure::run(&root, cold_build),
     }
 }
 

@@ -4,12 +4,11 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Folder, Server, free_port, run, run_json, stonechat};
+use support::{Folder, Running, Server, free_port, run, run_json, stonechat};
 
 const DEVICES: usize = 50;
 const KILLS: u64 = 20;
@@ -49,18 +48,14 @@ fn what_was_acknowledged_is_stored_exactly_once() {
         "--acknowledged",
         "acknowledged",
     ];
-    let fleet = stonechat(&folder, &[&args[..], &more[..]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let fleet = Running::start(&mut stonechat(&folder, &[&args[..], &more[..]].concat()));
     for kill in 0..KILLS {
         // Not in step with anything: between 0.7 and 2.3 s.
         sleep(Duration::from_millis(700 + kill * 977 % 1_600));
         server.kill();
         server = Server::start(&folder, port);
     }
-    let fleet = fleet.wait_with_output().expect("the fleet ends");
+    let fleet = fleet.wait();
     assert!(fleet.status.success(), "{}", String::from_utf8_lossy(&fleet.stderr));
 
     let mut windows = BTreeMap::new();

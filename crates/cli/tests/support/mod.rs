@@ -60,6 +60,32 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
+/// A program that is killed if nobody waits for it.
+pub(crate) struct Running(Option<Child>);
+
+impl Running {
+    /// Starts a program with its output in pipes.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self(Some(child.expect("the program starts")))
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Output {
+        let child = self.0.take().expect("nobody waited before");
+        child.wait_with_output().expect("it ends")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A server that is killed at the end.
 pub(crate) struct Server {
     child: Child,
