@@ -31,7 +31,7 @@ struct Golden {
 }
 
 #[test]
-#[ignore = "needs STONECHAT_DATA"]
+#[ignore = "needs real recordings: cargo xtask test --only data"]
 fn metrics_equal_those_of_tsb_ad() {
     let text = std::fs::read_to_string(data().join("tsb-ad/metric_golden.json")).unwrap();
     let vectors: Vec<Golden> = serde_json::from_str(&text).unwrap();
@@ -77,7 +77,7 @@ fn lines(path: &Path) -> usize {
 }
 
 #[test]
-#[ignore = "needs STONECHAT_DATA"]
+#[ignore = "needs real recordings: cargo xtask test --only data"]
 fn reads_recordings_of_many_origins() {
     // Clocks of loggers stumble; that is theirs to say, and here every row counts.
     let tolerant = ReadOptions { allow_clock_steps: true, ..ReadOptions::default() };
@@ -111,7 +111,7 @@ fn reads_recordings_of_many_origins() {
 }
 
 #[test]
-#[ignore = "needs STONECHAT_DATA"]
+#[ignore = "needs real recordings: cargo xtask test --only data"]
 fn the_fan_has_a_segment_for_each_clip() {
     let path = data().join("fan-accel-esp32/fan_0_low_0_weight.csv");
     let (recording, _) =
@@ -123,7 +123,7 @@ fn the_fan_has_a_segment_for_each_clip() {
 }
 
 #[test]
-#[ignore = "needs STONECHAT_DATA"]
+#[ignore = "needs real recordings: cargo xtask test --only data"]
 fn nab_labels_the_machine() {
     let path = data().join("nab/data/realKnownCause/machine_temperature_system_failure.csv");
     // Its clock steps back once, which is an error unless it is allowed.

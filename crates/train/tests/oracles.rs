@@ -285,7 +285,7 @@ fn compilers_accept_the_header() {
 }
 
 #[test]
-#[ignore = "needs STONECHAT_PYTHON"]
+#[ignore = "needs the oracle Python environment: cargo xtask test --only oracles"]
 fn the_committed_metrics_equal_those_of_scikit_learn() {
     let python = std::env::var_os("STONECHAT_PYTHON")
         .expect("STONECHAT_PYTHON names no Python: run `cargo xtask test --only oracles`");

@@ -1,5 +1,5 @@
 //! Ends the emulation, through the test device at 0x100000.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the device that ends the emulation is a memory address")]
 
 const TEST_DEVICE: *mut u32 = 0x0010_0000 as *mut u32;
 const PASS: u32 = 0x5555;

@@ -1,5 +1,5 @@
 //! The memory that the host's loader fills before the chip starts.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "reads the job that the emulator put into memory")]
 
 unsafe extern "C" {
     static __job_start: u8;

@@ -1,5 +1,6 @@
 //! The serial line: an NS16550A at 0x10000000, without interrupts.
-#![allow(unsafe_code, dead_code, reason = "each program of this package uses a part of it")]
+#![allow(unsafe_code, reason = "the serial port is a memory address")]
+#![allow(dead_code, reason = "each program of this package uses a part of it")]
 
 const DATA: *mut u8 = 0x1000_0000 as *mut u8;
 const LINE_STATUS: *mut u8 = 0x1000_0005 as *mut u8;

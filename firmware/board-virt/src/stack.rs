@@ -1,5 +1,5 @@
 //! How much stack a call needs, by painting the stack and looking for the paint.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "paints and reads the memory below the stack")]
 
 const PAINT: u32 = 0x5ca1_ab1e;
 /// Left unpainted below the stack pointer, for the painting's own frame.

@@ -1,5 +1,5 @@
 //! From reset to `main`: stack, trap vector, zeroed variables.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the first instructions run before there is a stack")]
 
 // Initialised variables need no copying, since the emulator's loader puts them
 // where they run.
