@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::decision::{Decision, Verdict};
-use crate::detector::{Detector, Engine};
+use crate::detector::{Detector, Outcome, finite};
 use crate::limits::SCALED_FEATURE_ABS_MAX;
 use crate::window::Window;
 
@@ -69,9 +69,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
         let (features, memory) = memory.split_at_mut(vector_len);
         let (scaled, memory) = memory.split_at_mut(vector_len);
         let (reconstruction, engine_memory) = memory.split_at_mut(vector_len);
-        if let Engine::ZScore(engine) = detector.engine() {
-            engine.start(engine_memory);
-        }
+        detector.engine().start(engine_memory);
         Ok(Self {
             detector: *detector,
             window: Window::new(window, detector.window_len(), detector.stride()),
@@ -92,7 +90,9 @@ impl<'d, 'm> Pipeline<'d, 'm> {
             return Ok(None);
         }
         self.compute_features();
-        let score = self.score();
+        let Some(score) = self.score() else {
+            return Ok(None);
+        };
         let before = self.decision.verdict();
         let verdict = self.decision.push(self.detector.decision_rule(), score);
         Ok(Some(WindowResult { score, verdict, changed: verdict != before }))
@@ -110,7 +110,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
             channels |= u16::from(!admitted) << channel;
         }
         if channels != 0 {
-            self.window.reset();
+            self.reset_window();
             return Err(SensorFault { channels });
         }
         Ok(self.window.push(sample))
@@ -129,21 +129,18 @@ impl<'d, 'm> Pipeline<'d, 'm> {
         self.features
     }
 
-    /// Scales the features, runs the engine and returns the score; the third stage.
-    pub fn score(&mut self) -> f32 {
+    /// Scales the features, runs the engine and returns the score; the third stage. There is none
+    /// while the engine waits for more windows.
+    pub fn score(&mut self) -> Option<f32> {
         self.scale();
-        match self.detector.engine() {
-            Engine::ZScore(engine) => {
-                engine.run(self.scaled, self.reconstruction, self.engine_memory);
+        let engine = self.detector.engine();
+        match engine.run(self.scaled, self.reconstruction, self.engine_memory) {
+            Outcome::Residuals => {
+                Some(self.detector.score_rule().score(self.scaled, self.detector.gains()))
             }
-            Engine::Dense(engine) => {
-                engine.run(self.scaled, self.reconstruction, self.engine_memory);
-            }
-            Engine::DenseInt8(engine) => {
-                engine.run(self.scaled, self.reconstruction, self.engine_memory);
-            }
+            Outcome::Score(score) => Some(finite(score)),
+            Outcome::Pending => None,
         }
-        self.detector.score_rule().score(self.scaled, self.reconstruction, self.detector.gains())
     }
 
     fn scale(&mut self) {
@@ -164,6 +161,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
     /// Starts the window anew, after a gap in the samples.
     pub fn reset_window(&mut self) {
         self.window.reset();
+        self.detector.engine().reset(self.engine_memory);
     }
 
     /// Returns the detector.
@@ -178,9 +176,10 @@ impl<'d, 'm> Pipeline<'d, 'm> {
         self.features
     }
 
-    /// Returns the scaled features of the last window.
+    /// Returns what the engine left of the scaled features of the last window: for most engines the
+    /// residuals, without their gains.
     #[must_use]
-    pub fn scaled_features(&self) -> &[f32] {
+    pub fn residuals(&self) -> &[f32] {
         self.scaled
     }
 

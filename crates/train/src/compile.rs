@@ -75,24 +75,47 @@ pub struct TraceSpec {
     pub step: usize,
 }
 
-/// A fitted model.
-#[derive(Clone, Debug)]
-pub enum Model {
-    /// Running mean and deviation of each scaled feature.
-    ZScore(ZScoreModel),
-    /// A dense autoencoder in single precision.
-    Dense(Network),
-    /// A dense autoencoder in int8.
-    DenseInt8(QuantisedNetwork),
+/// A fitted model as the detector file holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    engine: EngineKind,
+    bytes: Vec<u8>,
 }
 
 impl Model {
-    fn kind(&self) -> EngineKind {
-        match self {
-            Self::ZScore(_) => EngineKind::ZScore,
-            Self::Dense(_) => EngineKind::Dense,
-            Self::DenseInt8(_) => EngineKind::DenseInt8,
-        }
+    /// Takes the model of an engine, laid out as [`format`] says; the core checks it in [`compile`].
+    pub(crate) fn new(engine: EngineKind, bytes: Vec<u8>) -> Self {
+        Self { engine, bytes }
+    }
+
+    /// Lays out running means and deviations.
+    #[must_use]
+    pub fn z_score(model: &ZScoreModel) -> Self {
+        Self::new(EngineKind::ZScore, z_score(model))
+    }
+
+    /// Lays out a dense autoencoder in single precision.
+    ///
+    /// # Errors
+    /// If the network does not hold together.
+    pub fn dense(network: &Network) -> Result<Self, NetworkError> {
+        network.check()?;
+        Ok(Self::new(EngineKind::Dense, dense(network)))
+    }
+
+    /// Lays out a dense autoencoder in int8.
+    ///
+    /// # Errors
+    /// If the network does not hold together.
+    pub fn dense_int8(network: &QuantisedNetwork) -> Result<Self, NetworkError> {
+        network.check()?;
+        Ok(Self::new(EngineKind::DenseInt8, dense_int8(network)))
+    }
+
+    /// Returns which engine runs it.
+    #[must_use]
+    pub fn engine(&self) -> EngineKind {
+        self.engine
     }
 }
 
@@ -114,9 +137,6 @@ pub struct ZScoreModel {
 /// Why no detector file can be made.
 #[derive(Debug, Error)]
 pub enum CompileError {
-    /// The network does not hold together.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
     /// A text is too long for its place.
     #[error("the {what} `{text}` is longer than {len_max} bytes; shorten it")]
     TextTooLong {
@@ -151,7 +171,7 @@ pub fn compile(spec: &DetectorSpec) -> Result<DetectorFile, CompileError> {
         window_len: number(spec.window_len),
         stride: number(spec.stride),
         vector_len: number(spec.scaler.len()),
-        engine: spec.model.kind() as u16,
+        engine: spec.model.engine as u16,
         score_rule: spec.score_rule as u16,
         threshold: decision.threshold,
         clear_level: decision.clear_level,
@@ -171,7 +191,7 @@ pub fn compile(spec: &DetectorSpec) -> Result<DetectorFile, CompileError> {
         reserved_decision: 0,
         reserved_parts: [0; 8],
     };
-    header.model = append(&mut file, &model(&spec.model)?);
+    header.model = append(&mut file, &spec.model.bytes);
     header.provenance = append(&mut file, spec.provenance.as_bytes());
     header.file_len = number(file.len());
     file[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
@@ -181,12 +201,12 @@ pub fn compile(spec: &DetectorSpec) -> Result<DetectorFile, CompileError> {
 }
 
 /// Narrows a length; what does not fit becomes a number that the core's checks refuse.
-fn number(len: usize) -> u32 {
+pub(crate) fn number(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// Appends an array, pads the file to the alignment and returns where the array stands.
-fn append<T: Pod>(file: &mut Vec<u8>, items: &[T]) -> Part {
+pub(crate) fn append<T: Pod>(file: &mut Vec<u8>, items: &[T]) -> Part {
     let offset = file.len();
     file.extend_from_slice(bytemuck::cast_slice(items));
     let len = file.len() - offset;
@@ -231,20 +251,6 @@ fn feature_entry(feature: &Feature) -> FeatureEntry {
         kind: feature.kind as u16,
         channel: feature.channel,
         parameter: feature.parameter,
-    }
-}
-
-fn model(model: &Model) -> Result<Vec<u8>, CompileError> {
-    match model {
-        Model::ZScore(model) => Ok(z_score(model)),
-        Model::Dense(network) => {
-            network.check()?;
-            Ok(dense(network))
-        }
-        Model::DenseInt8(network) => {
-            network.check()?;
-            Ok(dense_int8(network))
-        }
     }
 }
 

@@ -1,11 +1,23 @@
 //! The recipe: every choice that turns a recording into a detector.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use stonechat_core::detector::ScoreRule;
 use stonechat_core::features::{Feature, FeatureKind};
 use thiserror::Error;
 
-use crate::fit::FitOptions;
+use crate::fit::convolution::ConvolutionOptions;
+use crate::fit::covariance::{MahalanobisOptions, PcaOptions};
+use crate::fit::dense::DenseOptions;
+use crate::fit::isolation_forest::IsolationForestOptions;
+use crate::fit::learner::LearnerOptions;
+use crate::fit::neighbour::NeighbourOptions;
+use crate::fit::one_class::OneClassOptions;
+use crate::fit::random_forest::RandomForestOptions;
+use crate::fit::recurrent::RecurrentOptions;
+use crate::fit::robust_zscore::RobustZScoreOptions;
+use crate::fit::z_score::ZScoreOptions;
+use crate::fit::{Fit, FitOptions};
 use crate::threshold::ThresholdRule;
 
 /// Every choice of a training run; with the data and this, the detector file is the same to the byte.
@@ -14,18 +26,14 @@ use crate::threshold::ThresholdRule;
 pub struct Recipe {
     /// The detector's name.
     pub name: String,
-    /// The model.
-    pub detector: DetectorKind,
-    /// Arithmetic of the network.
-    pub precision: Precision,
+    /// The model, with the choices of its kind.
+    pub detector: DetectorChoice,
     /// Samples in a window.
     pub window_len: usize,
     /// Samples from one window to the next.
     pub stride: usize,
     /// The features of each channel, as in [`parse_feature`].
     pub features: Vec<String>,
-    /// The widths of the encoder's layers; the decoder mirrors them.
-    pub encoder: Vec<usize>,
     /// How residuals become a score.
     pub score: ScoreChoice,
     /// Whether residuals are divided by the spread they have on normal data.
@@ -42,30 +50,232 @@ pub struct Recipe {
     pub clear_count: u8,
     /// The share of the recording, from its end, that is kept for the threshold.
     pub calibration_share: f32,
-    /// The weight of a new window in an adaptive z-score; 0 does not adapt.
-    pub alpha: f32,
-    /// How the network is fitted.
-    pub fit: FitOptions,
 }
 
-/// What reconstructs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DetectorKind {
+/// Which model, and the choices of its kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DetectorChoice {
+    /// Mean and deviation of each feature.
+    #[serde(rename = "z-score")]
+    ZScore(ZScoreOptions),
+    /// Median and absolute deviation of each feature.
+    #[serde(rename = "robust-z-score")]
+    RobustZScore(RobustZScoreOptions),
+    /// The distance in units of the covariance.
+    Mahalanobis(MahalanobisOptions),
+    /// The residual of the principal components.
+    Pca(PcaOptions),
     /// A dense autoencoder.
-    Dense,
-    /// Mean and deviation.
-    ZScore,
+    Dense(DenseOptions),
+    /// A recurrent autoencoder or forecaster.
+    Recurrent(RecurrentOptions),
+    /// A convolutional autoencoder.
+    Convolution(ConvolutionOptions),
+    /// A random forest that learned from labels.
+    RandomForest(RandomForestOptions),
+    /// An isolation forest.
+    IsolationForest(IsolationForestOptions),
+    /// A one-class SVM.
+    OneClass(OneClassOptions),
+    /// A model that keeps learning on the device.
+    Learner(LearnerOptions),
+    /// The distance to the nearest of some stored vectors.
+    Neighbour(NeighbourOptions),
 }
 
-/// The arithmetic of a network on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// 8-bit integers.
-    Int8,
-    /// Single precision.
-    Float32,
+impl DetectorChoice {
+    /// The default choice of every kind.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::ZScore(ZScoreOptions::default()),
+            Self::RobustZScore(RobustZScoreOptions::default()),
+            Self::Mahalanobis(MahalanobisOptions::default()),
+            Self::Pca(PcaOptions::default()),
+            Self::Dense(DenseOptions::default()),
+            Self::Recurrent(RecurrentOptions::default()),
+            Self::Convolution(ConvolutionOptions::default()),
+            Self::RandomForest(RandomForestOptions::default()),
+            Self::IsolationForest(IsolationForestOptions::default()),
+            Self::OneClass(OneClassOptions::default()),
+            Self::Learner(LearnerOptions::default()),
+            Self::Neighbour(NeighbourOptions::default()),
+        ]
+    }
+
+    /// Returns the default choice of the kind with a name.
+    ///
+    /// # Errors
+    /// [`ChoiceError::Kind`] names the kinds that there are.
+    pub fn of_kind(name: &str) -> Result<Self, ChoiceError> {
+        Self::all().into_iter().find(|choice| choice.kind() == name).ok_or_else(|| {
+            ChoiceError::Kind {
+                name: name.to_owned(),
+                known: Self::all().iter().map(Self::kind).collect::<Vec<_>>().join(", "),
+            }
+        })
+    }
+
+    /// Returns the kind's name.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ZScore(_) => "z-score",
+            Self::RobustZScore(_) => "robust-z-score",
+            Self::Mahalanobis(_) => "mahalanobis",
+            Self::Pca(_) => "pca",
+            Self::Dense(_) => "dense",
+            Self::Recurrent(_) => "recurrent",
+            Self::Convolution(_) => "convolution",
+            Self::RandomForest(_) => "random-forest",
+            Self::IsolationForest(_) => "isolation-forest",
+            Self::OneClass(_) => "one-class",
+            Self::Learner(_) => "learner",
+            Self::Neighbour(_) => "neighbour",
+        }
+    }
+
+    /// Says in a line what the kind is.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        match self {
+            Self::ZScore(_) => "mean and deviation of each feature",
+            Self::RobustZScore(_) => "median and absolute deviation of each feature",
+            Self::Mahalanobis(_) => "distance in units of the covariance of normal data",
+            Self::Pca(_) => "residual of the principal components",
+            Self::Dense(_) => "autoencoder of dense layers",
+            Self::Recurrent(_) => "LSTM or GRU: autoencoder over windows, or forecaster",
+            Self::Convolution(_) => "autoencoder of convolution layers",
+            Self::RandomForest(_) => "vote of classification trees; learns from labels",
+            Self::IsolationForest(_) => "mean depth at which random trees isolate a vector",
+            Self::OneClass(_) => "one-class SVM over random features",
+            Self::Learner(_) => "keeps learning on the device; needs no training after",
+            Self::Neighbour(_) => "distance to the nearest of some stored vectors",
+        }
+    }
+
+    /// Returns the settings of the kind by name; some hold settings of their own.
+    #[must_use]
+    pub fn settings(&self) -> Value {
+        let mut settings = serde_json::to_value(self).expect("settings are plain data");
+        if let Some(settings) = settings.as_object_mut() {
+            settings.remove(KIND_KEY);
+        }
+        settings
+    }
+
+    /// Tells whether the kind has a setting, such as `trees` or `fit.epochs`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.settings().pointer(&pointer(name)).is_some()
+    }
+
+    /// Changes a setting, such as `trees` or `fit.epochs`.
+    ///
+    /// # Errors
+    /// [`ChoiceError`] names the settings that there are, or says what the value must be.
+    pub fn set(&mut self, name: &str, value: Value) -> Result<(), ChoiceError> {
+        let mut all = serde_json::to_value(&*self).expect("settings are plain data");
+        let known = || setting_names(&self.settings(), "").join(", ");
+        let kind = self.kind();
+        let place = all
+            .pointer_mut(&pointer(name))
+            .filter(|_| name != KIND_KEY)
+            .ok_or_else(|| ChoiceError::Setting { kind, name: name.to_owned(), known: known() })?;
+        let text = value.to_string();
+        *place = value;
+        *self = serde_json::from_value(all).map_err(|source| ChoiceError::Value {
+            kind,
+            name: name.to_owned(),
+            value: text,
+            source,
+        })?;
+        Ok(())
+    }
+
+    /// Returns what fits the model.
+    #[must_use]
+    pub fn fit(&self) -> &dyn Fit {
+        match self {
+            Self::ZScore(options) => options,
+            Self::RobustZScore(options) => options,
+            Self::Mahalanobis(options) => options,
+            Self::Pca(options) => options,
+            Self::Dense(options) => options,
+            Self::Recurrent(options) => options,
+            Self::Convolution(options) => options,
+            Self::RandomForest(options) => options,
+            Self::IsolationForest(options) => options,
+            Self::OneClass(options) => options,
+            Self::Learner(options) => options,
+            Self::Neighbour(options) => options,
+        }
+    }
+
+    /// Tells whether the model learns from labels, and so has to see anomalies.
+    #[must_use]
+    pub fn learns_from_labels(&self) -> bool {
+        matches!(self, Self::RandomForest(_))
+    }
+
+    /// Tells whether residuals are divided by the spread that they have on normal data. Those of a
+    /// z-score and of the Mahalanobis distance are in units of it already.
+    #[must_use]
+    pub fn has_residual_gains(&self) -> bool {
+        matches!(self, Self::Pca(_) | Self::Dense(_) | Self::Recurrent(_) | Self::Convolution(_))
+    }
+}
+
+/// Where the kind stands among the settings.
+const KIND_KEY: &str = "kind";
+
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('.', "/"))
+}
+
+fn setting_names(settings: &Value, prefix: &str) -> Vec<String> {
+    let Some(settings) = settings.as_object() else {
+        return vec![prefix.trim_end_matches('.').to_owned()];
+    };
+    let names =
+        settings.iter().flat_map(|(name, value)| setting_names(value, &format!("{prefix}{name}.")));
+    names.collect()
+}
+
+/// A kind of detector or one of its settings is not understood.
+#[derive(Debug, Error)]
+pub enum ChoiceError {
+    /// There is no such kind.
+    #[error("there is no detector `{name}`; there are {known}")]
+    Kind {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The kind has no such setting.
+    #[error("the detector {kind} has no setting `{name}`; it has {}", if known.is_empty() { "none" } else { known })]
+    Setting {
+        /// The kind.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The setting cannot have that value.
+    #[error("the setting `{name}` of the detector {kind} cannot be {value}: {source}")]
+    Value {
+        /// The kind.
+        kind: &'static str,
+        /// The setting.
+        name: String,
+        /// The value given.
+        value: String,
+        /// What it must be.
+        source: serde_json::Error,
+    },
 }
 
 /// The score rules by name.
@@ -97,12 +307,10 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             name: "detector".to_owned(),
-            detector: DetectorKind::Dense,
-            precision: Precision::Int8,
+            detector: DetectorChoice::Dense(DenseOptions::default()),
             window_len: 32,
             stride: 1,
             features: vec!["samples".to_owned()],
-            encoder: vec![16, 4],
             score: ScoreChoice::Rms,
             weigh_residuals: true,
             threshold: ThresholdRule::Quantile { quantile: 1.0, margin: 0.25 },
@@ -111,8 +319,6 @@ impl Default for Recipe {
             clear_share: 0.8,
             clear_count: 3,
             calibration_share: 0.2,
-            alpha: 0.0,
-            fit: FitOptions::default(),
         }
     }
 }
@@ -127,6 +333,10 @@ impl Recipe {
     pub fn synthetic_room() -> Self {
         Self {
             name: "room".to_owned(),
+            detector: DetectorChoice::Dense(DenseOptions {
+                fit: FitOptions::default(),
+                ..DenseOptions::default()
+            }),
             features: vec!["samples".to_owned(), "standard_deviation".to_owned()],
             threshold: ThresholdRule::Quantile { quantile: 1.0, margin: 2.0 },
             ..Self::default()
@@ -191,4 +401,36 @@ pub fn parse_feature(text: &str, channel: u16, window_len: usize) -> Result<Feat
         }));
     }
     Ok(feature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name_and_keeps_its_settings() {
+        for choice in DetectorChoice::all() {
+            let found = DetectorChoice::of_kind(choice.kind()).expect("is found");
+            assert_eq!(found, choice);
+            let json = serde_json::to_value(&choice).expect("plain data");
+            assert_eq!(json[KIND_KEY], choice.kind());
+            let again: DetectorChoice = serde_json::from_value(json).expect("reads back");
+            assert_eq!(again, choice);
+        }
+    }
+
+    #[test]
+    fn settings_change_by_name_and_errors_name_what_there_is() {
+        let mut choice = DetectorChoice::of_kind("dense").expect("is found");
+        choice.set("fit.epochs", 7.into()).expect("is a setting");
+        choice.set("encoder", serde_json::json!([5, 2])).expect("is a setting");
+        let DetectorChoice::Dense(options) = &choice else { panic!("it is dense") };
+        assert_eq!((options.fit.epochs, &options.encoder[..]), (7, &[5, 2][..]));
+        let unknown = choice.set("trees", 7.into()).expect_err("there are no trees").to_string();
+        assert!(unknown.contains("`trees`") && unknown.contains("fit.epochs"), "{unknown}");
+        let wrong = choice.set("fit.epochs", "many".into()).expect_err("no number").to_string();
+        assert!(wrong.contains("fit.epochs") && wrong.contains("many"), "{wrong}");
+        let kind = DetectorChoice::of_kind("densest").expect_err("no kind").to_string();
+        assert!(kind.contains("`densest`") && kind.contains("isolation-forest"), "{kind}");
+    }
 }

@@ -12,13 +12,11 @@ use stonechat_core::limits::{
 };
 use thiserror::Error;
 
-use crate::compile::{
-    ChannelSpec, CompileError, DetectorFile, DetectorSpec, Model, TraceSpec, ZScoreModel, compile,
-};
+use crate::compile::{ChannelSpec, CompileError, DetectorFile, DetectorSpec, TraceSpec, compile};
 use crate::dataset::Recording;
-use crate::fit::{Architecture, Ending, FitError, Progress, fit_autoencoder};
-use crate::quantise::{QuantiseError, QuantiseOptions, quantise};
-use crate::recipe::{DetectorKind, FeatureError, Precision, Recipe, parse_feature};
+use crate::fit::z_score::identity_z_score;
+use crate::fit::{Ending, FitError, Progress, TrainingData};
+use crate::recipe::{FeatureError, Recipe, parse_feature};
 use crate::replay::{Replay, ReplayError, replay, window_labels};
 use crate::rows::{Rows, RowsError};
 use crate::threshold::{Threshold, ThresholdError, threshold};
@@ -28,10 +26,6 @@ use crate::threshold::{Threshold, ThresholdError, threshold};
 const DEVIATION_SHARE_MIN: f32 = 1.0e-3;
 /// The deviation of a channel that never changes, in its own unit.
 const DEVIATION_OF_CONSTANT: f32 = 1.0;
-/// Residuals of the adaptive z-score are clipped to this many deviations before they are learned.
-const Z_SCORE_CLIP: f32 = 3.0;
-/// The least deviation of the z-score, in scaled units.
-const Z_SCORE_DEVIATION_MIN: f32 = 0.05;
 /// The threshold of detectors that are compiled only to compute features or scores.
 const NO_THRESHOLD: f32 = f32::MAX;
 
@@ -135,9 +129,6 @@ pub enum TrainError {
     /// The model cannot be fitted.
     #[error(transparent)]
     Fit(#[from] FitError),
-    /// The model cannot be quantised.
-    #[error(transparent)]
-    Quantise(#[from] QuantiseError),
     /// The threshold cannot be set.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
@@ -164,13 +155,13 @@ const CALIBRATION_WINDOWS_MIN: usize = 5;
 pub fn train(
     recording: &Recording,
     recipe: &Recipe,
-    progress: impl FnMut(Progress) -> ControlFlow<()>,
+    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let constant_channels = check(recording, recipe)?;
     let (fit_part, calibration_part) = split(recording, recipe.calibration_share);
     let mut spec = outline(recording, recipe)?;
 
-    let fit_table = feature_table(&spec, &fit_part)?;
+    let fit_table = feature_table(&spec, &fit_part, recipe.detector.learns_from_labels())?;
     enough(
         recording,
         recipe,
@@ -181,9 +172,18 @@ pub fn train(
     spec.scaler = scaler(&fit_table.rows, spec.scaler.len());
     let scaled = scale(&fit_table.rows, &spec.scaler);
 
-    let rows = Rows::new(&scaled, spec.scaler.len())?;
-    let fitted = fit_model(&mut spec, recipe, rows, progress)?;
-    if recipe.weigh_residuals && recipe.detector != DetectorKind::ZScore {
+    let data = TrainingData {
+        rows: Rows::new(&scaled, spec.scaler.len())?,
+        run_starts: &fit_table.run_starts,
+        labels: fit_table.labels.as_deref(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let fitted = recipe.detector.fit().fit(&data, &mut progress)?;
+    spec.model = fitted.model;
+    if spec.model.engine().gives_score() {
+        spec.score_rule = ScoreRule::Engine;
+    }
+    if recipe.weigh_residuals && recipe.detector.has_residual_gains() {
         spec.gains = residual_gains(&spec, &fit_part)?;
     }
 
@@ -266,8 +266,7 @@ fn check_choices(recipe: &Recipe) -> Result<(), TrainError> {
         &recipe.clear_share,
         "above 0 and at most 1",
     )?;
-    require(recipe.clear_count > 0, "the clear count", &recipe.clear_count, "at least 1")?;
-    require((0.0..=1.0).contains(&recipe.alpha), "alpha", &recipe.alpha, "from 0 to 1")
+    require(recipe.clear_count > 0, "the clear count", &recipe.clear_count, "at least 1")
 }
 
 fn enough(
@@ -417,22 +416,49 @@ fn decision_rule(recipe: &Recipe, threshold: f32) -> Result<DecisionRule, TrainE
 /// Feature vectors of the windows that may be learned from, row by row.
 struct FeatureTable {
     rows: Vec<f32>,
+    /// The rows before which windows are missing: a gap in the samples, or windows left out.
+    run_starts: Vec<usize>,
+    /// Which rows are anomalous, where the model learns from that.
+    labels: Option<Vec<bool>>,
     faults: usize,
     left_out: usize,
 }
 
-fn feature_table(spec: &DetectorSpec, recording: &Recording) -> Result<FeatureTable, TrainError> {
+fn feature_table(
+    spec: &DetectorSpec,
+    recording: &Recording,
+    learns_from_labels: bool,
+) -> Result<FeatureTable, TrainError> {
     let file = compile(spec)?;
     let mut vectors = Vec::new();
     let replay = replay(&file.detector(), recording, |pipeline, _| {
         vectors.extend_from_slice(pipeline.features());
     })?;
+    let normal = normal_windows(&file.detector(), recording, &replay);
+    let mut table = FeatureTable {
+        rows: Vec::with_capacity(vectors.len()),
+        run_starts: Vec::new(),
+        labels: learns_from_labels.then(Vec::new),
+        faults: replay.faults,
+        left_out: 0,
+    };
     let vector_len = spec.scaler.len();
-    let keep = normal_windows(&file.detector(), recording, &replay);
-    let left_out = keep.iter().filter(|keep| !**keep).count();
-    let kept = vectors.chunks_exact(vector_len).zip(&keep).filter(|(_, keep)| **keep);
-    let rows = kept.flat_map(|(row, _)| row.iter().copied()).collect();
-    Ok(FeatureTable { rows, faults: replay.faults, left_out })
+    let mut row_before = None;
+    let windows = replay.windows.iter().zip(&normal);
+    for (vector, (window, normal)) in vectors.chunks_exact(vector_len).zip(windows) {
+        if let Some(labels) = &mut table.labels {
+            labels.push(!normal);
+        } else if !normal {
+            table.left_out += 1;
+            continue;
+        }
+        if row_before.is_none_or(|row| window.row != row + spec.stride) {
+            table.run_starts.push(table.rows.len() / vector_len);
+        }
+        row_before = Some(window.row);
+        table.rows.extend_from_slice(vector);
+    }
+    Ok(table)
 }
 
 fn normal_windows(detector: &Detector<'_>, recording: &Recording, replay: &Replay) -> Vec<bool> {
@@ -470,65 +496,15 @@ fn scale(rows: &[f32], scaler: &[ScalerEntry]) -> Vec<f32> {
     rows.iter().zip(entries).map(|(value, entry)| (value - entry.offset) * entry.gain).collect()
 }
 
-/// What is known of the fit.
-#[derive(Default)]
-struct FitOutcome {
-    history: Vec<Progress>,
-    best_epoch: Option<usize>,
-    ending: Option<Ending>,
-}
-
-fn fit_model(
-    spec: &mut DetectorSpec,
-    recipe: &Recipe,
-    rows: Rows<'_>,
-    progress: impl FnMut(Progress) -> ControlFlow<()>,
-) -> Result<FitOutcome, TrainError> {
-    if recipe.detector == DetectorKind::ZScore {
-        spec.model = identity_z_score(rows.width(), recipe.alpha);
-        return Ok(FitOutcome::default());
-    }
-    let architecture = Architecture::autoencoder(rows.width(), &recipe.encoder);
-    let fitted = fit_autoencoder(&architecture, rows, &recipe.fit, progress)?;
-    spec.model = match recipe.precision {
-        Precision::Float32 => Model::Dense(fitted.network),
-        Precision::Int8 => {
-            Model::DenseInt8(quantise(&fitted.network, rows, &QuantiseOptions::default())?)
-        }
-    };
-    Ok(FitOutcome {
-        history: fitted.history,
-        best_epoch: Some(fitted.best_epoch),
-        ending: Some(fitted.ending),
-    })
-}
-
-/// The scaler already made mean 0 and deviation 1 of the features.
-fn identity_z_score(vector_len: usize, alpha: f32) -> Model {
-    Model::ZScore(ZScoreModel {
-        mean: vec![0.0; vector_len],
-        variance: vec![1.0; vector_len],
-        alpha,
-        minimum_deviation: Z_SCORE_DEVIATION_MIN,
-        clip: Z_SCORE_CLIP,
-    })
-}
-
 /// Returns one over the spread of each residual on the data that the model was fitted to.
 fn residual_gains(spec: &DetectorSpec, recording: &Recording) -> Result<Vec<f32>, TrainError> {
     let file = compile(spec)?;
     let width = spec.scaler.len();
     let mut squares = vec![0.0_f64; width];
     let mut count = 0_usize;
-    let mut residuals = Vec::with_capacity(width);
     let mut rows = Vec::new();
     let replay = replay(&file.detector(), recording, |pipeline, _| {
-        residuals.clear();
-        for (index, (feature, entry)) in pipeline.features().iter().zip(&spec.scaler).enumerate() {
-            let reconstruction = pipeline.reconstruction(index).unwrap_or(*feature);
-            residuals.push((feature - reconstruction) * entry.gain);
-        }
-        rows.extend_from_slice(&residuals);
+        rows.extend_from_slice(pipeline.residuals());
     })?;
     let keep = normal_windows(&file.detector(), recording, &replay);
     for (row, _) in rows.chunks_exact(width).zip(&keep).filter(|(_, keep)| **keep) {

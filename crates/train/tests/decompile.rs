@@ -41,7 +41,8 @@ fn float_networks_come_back() {
     let Some(DetectorNetwork::Float(network)) = decompile(&file.detector()) else {
         panic!("no network")
     };
-    let again = compile(&with_model(Model::Dense(network.clone()))).expect("compiles");
+    let again =
+        compile(&with_model(Model::dense(&network).expect("holds together"))).expect("compiles");
     assert_eq!(decompile(&again.detector()), Some(DetectorNetwork::Float(network)));
 }
 
@@ -59,14 +60,17 @@ fn int8_networks_come_back() {
         quantise(&network, rows, &options).expect("quantises")
     };
     let per_channel = quantised(WeightScaling::PerChannel);
-    let file = compile(&with_model(Model::DenseInt8(per_channel.clone()))).expect("compiles");
+    let file = compile(&with_model(Model::dense_int8(&per_channel).expect("holds together")))
+        .expect("compiles");
     assert_eq!(decompile(&file.detector()), Some(DetectorNetwork::Int8(per_channel)));
     // One scale for a tensor is multiplied in single precision: what comes back computes the same.
     let per_tensor = quantised(WeightScaling::PerTensor);
-    let file = compile(&with_model(Model::DenseInt8(per_tensor))).expect("compiles");
+    let file = compile(&with_model(Model::dense_int8(&per_tensor).expect("holds together")))
+        .expect("compiles");
     let Some(DetectorNetwork::Int8(back)) = decompile(&file.detector()) else {
         panic!("no network")
     };
-    let again = compile(&with_model(Model::DenseInt8(back))).expect("compiles");
+    let again =
+        compile(&with_model(Model::dense_int8(&back).expect("holds together"))).expect("compiles");
     assert_eq!(again.bytes(), file.bytes());
 }

@@ -148,7 +148,7 @@ fn check_float(name: &str, architecture: &Architecture) {
     let inputs = rows(VECTORS, width, 2);
     let bytes: Vec<u8> = inputs.iter().flat_map(|x| x.to_le_bytes()).collect();
     let (tflm, litert) = interpret(name, &tflite_float(&network).unwrap(), &bytes);
-    let ours = reconstruct(&detector(Model::Dense(network), width), &inputs, width);
+    let ours = reconstruct(&detector(Model::dense(&network).unwrap(), width), &inputs, width);
     assert_eq!(ours.len(), inputs.len());
     for (engine, theirs) in [("TFLM", floats(&tflm)), ("LiteRT", floats(&litert))] {
         assert_eq!(theirs.len(), ours.len(), "{name}, {engine}");
@@ -196,7 +196,7 @@ fn check_int8(name: &str, architecture: &Architecture, weights: WeightScaling) {
 
     let bytes: Vec<u8> = inputs.iter().map(|x| x.cast_unsigned()).collect();
     let (tflm, litert) = interpret(name, &model, &bytes);
-    let file = detector(Model::DenseInt8(quantised), width);
+    let file = detector(Model::dense_int8(&quantised).unwrap(), width);
     let detector = file.detector();
     let Engine::DenseInt8(engine) = detector.engine() else {
         panic!("an int8 network gave another engine");

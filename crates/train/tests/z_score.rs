@@ -7,15 +7,15 @@ use std::ops::ControlFlow;
 use stonechat_core::decision::Verdict;
 use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::Recording;
-use stonechat_train::recipe::{DetectorKind, Precision, Recipe};
+use stonechat_train::fit::z_score::ZScoreOptions;
+use stonechat_train::recipe::{DetectorChoice, Recipe};
 use stonechat_train::replay::replay;
 use stonechat_train::train::train;
 
 fn detector(alpha: f32) -> DetectorFile {
     let recipe = Recipe {
         features: vec!["mean".to_owned(), "standard_deviation".to_owned()],
-        alpha,
-        ..common::recipe(DetectorKind::ZScore, Precision::Float32)
+        ..common::recipe(DetectorChoice::ZScore(ZScoreOptions { alpha }))
     };
     let trained = train(&common::sine(4_000, 1), &recipe, |_| ControlFlow::Continue(()));
     trained.expect("trains").file

@@ -203,7 +203,9 @@ fn stages(
         meter.measure(features, || {
             pipeline.compute_features();
         });
-        let score = meter.measure(scores, || pipeline.score());
+        let Some(score) = meter.measure(scores, || pipeline.score()) else {
+            continue;
+        };
         let rule = pipeline.detector().decision_rule();
         meter.measure(decisions, || decision.push(rule, score));
     }

@@ -135,7 +135,8 @@ fn made_by(provenance: &serde_json::Value) -> String {
         None => "unknown".to_owned(),
     };
     let seed = provenance
-        .pointer("/recipe/fit/seed")
+        .pointer("/recipe/detector/fit/seed")
+        .or_else(|| provenance.pointer("/recipe/detector/seed"))
         .map_or_else(|| "unknown".to_owned(), ToString::to_string);
     format!(
         "stonechat {} from {} ({} rows, CRC {}), seed {seed}",

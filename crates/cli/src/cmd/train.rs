@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
-use stonechat_train::recipe::{DetectorKind, Precision, Recipe, ScoreChoice};
+use serde_json::Value;
+use stonechat_train::recipe::{DetectorChoice, Recipe, ScoreChoice};
 use stonechat_train::threshold::ThresholdRule;
 use stonechat_train::train::{Summary, train};
 
@@ -38,12 +39,15 @@ pub(crate) struct RecipeArgs {
     /// The detector's name; without it, that of the output file.
     #[arg(long)]
     name: Option<String>,
-    /// The model.
-    #[arg(long, value_name = "MODEL", value_enum, default_value = "dense")]
-    detector: Detector,
-    /// The arithmetic of the network on the device.
-    #[arg(long, value_name = "NUMBERS", value_enum, default_value = "int8")]
-    precision: Numbers,
+    /// The kind of model; `stonechat detectors` lists them with their settings.
+    #[arg(long, value_name = "KIND", default_value = "dense")]
+    detector: String,
+    /// Change a setting of the kind, such as trees=50 or fit.beta1=0.8; may be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, Value)>,
+    /// The arithmetic of a network on the device.
+    #[arg(long, value_name = "NUMBERS", value_parser = ["int8", "float32"])]
+    precision: Option<String>,
     /// Samples in a window.
     #[arg(long, value_name = "SAMPLES", default_value_t = 32)]
     window: usize,
@@ -55,8 +59,8 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "FEATURE", value_delimiter = ',', default_value = "samples")]
     features: Vec<String>,
     /// Widths of the encoder's layers, such as 16,4; the decoder mirrors them.
-    #[arg(long, value_name = "WIDTH", value_delimiter = ',', default_values_t = [16, 4])]
-    encoder: Vec<usize>,
+    #[arg(long, value_name = "WIDTH", value_delimiter = ',')]
+    encoder: Option<Vec<usize>>,
     /// How residuals become a score.
     #[arg(long, value_name = "RULE", value_enum, default_value = "rms")]
     score: Score,
@@ -82,37 +86,23 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, allow_negative_numbers = true)]
     calibration: f32,
     /// The weight of a new window in a z-score that adapts; 0 does not adapt.
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, allow_negative_numbers = true)]
-    alpha: f32,
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    alpha: Option<f32>,
     /// Most passes over the data (epochs).
-    #[arg(long, value_name = "COUNT", default_value_t = 200)]
-    epochs: usize,
+    #[arg(long, value_name = "COUNT")]
+    epochs: Option<usize>,
     /// Rows of a minibatch.
-    #[arg(long, value_name = "ROWS", default_value_t = 64)]
-    batch: usize,
+    #[arg(long, value_name = "ROWS")]
+    batch: Option<usize>,
     /// Adam's step size.
-    #[arg(long, value_name = "STEP", default_value_t = 0.002, allow_negative_numbers = true)]
-    learning_rate: f32,
+    #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
+    learning_rate: Option<f32>,
     /// Stop after this many epochs without improvement.
-    #[arg(long, value_name = "EPOCHS", default_value_t = 20)]
-    patience: usize,
+    #[arg(long, value_name = "EPOCHS")]
+    patience: Option<usize>,
     /// Decides the initial weights and the order of the data.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Detector {
-    /// An autoencoder of dense layers.
-    Dense,
-    /// Mean and deviation of each feature.
-    ZScore,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Numbers {
-    Int8,
-    Float32,
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -133,26 +123,22 @@ fn parse_raise(text: &str) -> Result<(u8, u8), String> {
     pair.ok_or_else(|| "write K/N, such as 2/3".to_owned())
 }
 
+/// Reads NAME=VALUE; what is not JSON is text.
+fn parse_setting(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as trees=50")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+    Ok((name.to_owned(), value))
+}
+
 impl RecipeArgs {
-    pub(crate) fn recipe(&self, default_name: &str) -> Recipe {
-        let mut recipe = Recipe {
+    pub(crate) fn recipe(&self, default_name: &str) -> anyhow::Result<Recipe> {
+        let default_stride = if self.window <= WINDOW_OF_STRIDE_1_MAX { 1 } else { self.window };
+        Ok(Recipe {
             name: self.name.clone().unwrap_or_else(|| default_name.to_owned()),
-            detector: match self.detector {
-                Detector::Dense => DetectorKind::Dense,
-                Detector::ZScore => DetectorKind::ZScore,
-            },
-            precision: match self.precision {
-                Numbers::Int8 => Precision::Int8,
-                Numbers::Float32 => Precision::Float32,
-            },
+            detector: self.choice()?,
             window_len: self.window,
-            stride: self.stride.unwrap_or(if self.window <= WINDOW_OF_STRIDE_1_MAX {
-                1
-            } else {
-                self.window
-            }),
+            stride: self.stride.unwrap_or(default_stride),
             features: self.features.clone(),
-            encoder: self.encoder.clone(),
             score: match self.score {
                 Score::MeanAbsolute => ScoreChoice::MeanAbsolute,
                 Score::MeanSquared => ScoreChoice::MeanSquared,
@@ -169,16 +155,38 @@ impl RecipeArgs {
             clear_share: self.clear_share,
             clear_count: self.clear_count,
             calibration_share: self.calibration,
-            alpha: self.alpha,
-            ..Recipe::default()
-        };
-        recipe.fit.epochs = self.epochs;
-        recipe.fit.batch = self.batch;
-        recipe.fit.learning_rate = self.learning_rate;
-        recipe.fit.patience = Some(self.patience);
-        recipe.fit.seed = self.seed;
-        recipe
+        })
     }
+
+    /// The kind with its settings: first the flags of their own, then `--set`.
+    fn choice(&self) -> anyhow::Result<DetectorChoice> {
+        let mut choice = DetectorChoice::of_kind(&self.detector)?;
+        let seed = if choice.has("seed") { "seed" } else { "fit.seed" };
+        let flags = [
+            ("precision", self.precision.clone().map(Value::from)),
+            ("encoder", self.encoder.clone().map(Value::from)),
+            ("alpha", self.alpha.map(shortest)),
+            ("fit.epochs", self.epochs.map(Value::from)),
+            ("fit.batch", self.batch.map(Value::from)),
+            ("fit.learning_rate", self.learning_rate.map(shortest)),
+            ("fit.patience", self.patience.map(Value::from)),
+            (seed, self.seed.map(Value::from)),
+        ];
+        for (name, value) in flags {
+            if let Some(value) = value {
+                choice.set(name, value)?;
+            }
+        }
+        for (name, value) in &self.settings {
+            choice.set(name, value.clone())?;
+        }
+        Ok(choice)
+    }
+}
+
+/// The number as it was written, without the digits that its widening to f64 would bring.
+fn shortest(number: f32) -> Value {
+    serde_json::from_str(&number.to_string()).unwrap_or_else(|_| Value::from(number))
 }
 
 #[derive(Serialize)]
@@ -200,8 +208,9 @@ impl Args {
         let recording = self.read.read_all(&self.recordings, output)?;
         let stem =
             path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let recipe = self.recipe.recipe(&stem);
-        let bar = output.progress(recipe.fit.epochs as u64);
+        let recipe = self.recipe.recipe(&stem)?;
+        let epochs = recipe.detector.settings().pointer("/fit/epochs").and_then(Value::as_u64);
+        let bar = output.progress(epochs.unwrap_or(1));
         let trained = train(&recording, &recipe, |progress| {
             bar.inc(1);
             bar.set_message(format!(

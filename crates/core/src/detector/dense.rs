@@ -1,7 +1,7 @@
 use bytemuck::from_bytes;
 
 use super::format::{DenseHeader, DenseLayerEntry};
-use super::{LoadError, array};
+use super::{LoadError, Outcome, array};
 use crate::limits::{LAYER_WIDTH_MAX, LAYERS_MAX};
 
 /// What a layer applies to each output; numbers are those of the detector file.
@@ -114,17 +114,33 @@ impl<'d> Dense<'d> {
         2 * self.layers.width_max
     }
 
-    /// Runs the network from `inputs` to `reconstruction`.
-    pub(crate) fn run(&self, inputs: &[f32], reconstruction: &mut [f32], memory: &mut [f32]) {
+    pub(super) fn start(&self, _memory: &mut [f32]) {}
+
+    /// Runs the network from `vector` to `reconstruction` and leaves the residuals in `vector`.
+    pub(super) fn run(
+        &self,
+        vector: &mut [f32],
+        reconstruction: &mut [f32],
+        memory: &mut [f32],
+    ) -> Outcome {
         let (mut source, mut target) = memory.split_at_mut(self.layers.width_max);
         let last = self.layers.entries.len() - 1;
         for (index, numbers) in self.layers().enumerate() {
             let from: &[f32] =
-                if index == 0 { inputs } else { &source[..numbers.entry.inputs as usize] };
+                if index == 0 { &*vector } else { &source[..numbers.entry.inputs as usize] };
             let to: &mut [f32] = if index == last { &mut *reconstruction } else { &mut *target };
             layer(from, &numbers, to);
             core::mem::swap(&mut source, &mut target);
         }
+        subtract(vector, reconstruction);
+        Outcome::Residuals
+    }
+}
+
+/// Turns a vector into the residuals of its reconstruction.
+pub(super) fn subtract(vector: &mut [f32], reconstruction: &[f32]) {
+    for (number, reconstructed) in vector.iter_mut().zip(reconstruction) {
+        *number -= reconstructed;
     }
 }
 

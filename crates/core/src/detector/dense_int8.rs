@@ -1,9 +1,9 @@
 //! Dense layers in int8, after the TensorFlow Lite 8-bit quantisation specification, with the
 //! rounding of TensorFlow Lite Micro (gemmlowp: round to nearest twice).
 
-use super::dense::{Activation, Layers};
+use super::dense::{Activation, Layers, subtract};
 use super::format::{DenseLayerEntry, OUTPUT_GROUP, Requantisation, weight_index};
-use super::{LoadError, array};
+use super::{LoadError, Outcome, array};
 
 /// Dense layers in int8.
 #[derive(Clone, Copy, Debug)]
@@ -97,16 +97,26 @@ impl<'d> DenseInt8<'d> {
         self.layers.width_max.max(first).div_ceil(4)
     }
 
-    /// Runs the network from `inputs` to `reconstruction`, both in scaled units.
-    pub(crate) fn run(&self, inputs: &[f32], reconstruction: &mut [f32], memory: &mut [f32]) {
+    pub(super) fn start(&self, _memory: &mut [f32]) {}
+
+    /// Runs the network from `vector` to `reconstruction`, both in scaled units, and leaves the
+    /// residuals in `vector`.
+    pub(super) fn run(
+        &self,
+        vector: &mut [f32],
+        reconstruction: &mut [f32],
+        memory: &mut [f32],
+    ) -> Outcome {
         let header = self.layers.header;
         let outputs = self.run_layers(bytemuck::cast_slice_mut(memory), |quantised| {
-            quantise(inputs, header.input_scale, header.input_zero_point, quantised);
+            quantise(vector, header.input_scale, header.input_zero_point, quantised);
         });
         for (output, quantised) in reconstruction.iter_mut().zip(outputs) {
             let steps = i32::from(*quantised) - header.output_zero_point;
             *output = steps as f32 * header.output_scale;
         }
+        subtract(vector, reconstruction);
+        Outcome::Residuals
     }
 
     /// Runs the network from int8 to int8, as an interpreter's input and output tensors hold them.

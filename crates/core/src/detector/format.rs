@@ -13,6 +13,16 @@
 //!
 //! The checksum is CRC-32 (ISO-HDLC) over the whole file with the checksum's own four bytes left out.
 
+pub mod convolution;
+pub mod covariance;
+pub mod isolation_forest;
+pub mod learner;
+pub mod neighbour;
+pub mod one_class;
+pub mod random_forest;
+pub mod recurrent;
+pub mod robust_zscore;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::limits::{CHANNEL_NAME_LEN, DETECTOR_NAME_LEN, TRACE_NAME_LEN, UNIT_LEN};

@@ -3,17 +3,44 @@
 //! [`Detector::load`] checks every bound once, in one pass and without memory of its own; after
 //! that, scoring cannot fail or reach outside the file.
 
+mod convolution;
+mod convolution_int8;
 mod dense;
 mod dense_int8;
+mod engine;
 mod error;
 pub mod format;
+mod isolation_forest;
+mod learner;
+mod mahalanobis;
+mod neighbour;
+mod one_class;
+mod pca;
+mod random_forest;
+mod recurrent;
+mod recurrent_int8;
+mod robust_zscore;
 mod score;
 mod zscore;
 
+pub use convolution::Convolution;
+pub use convolution_int8::ConvolutionInt8;
 pub use dense::{Activation, Dense, FloatLayer};
 pub use dense_int8::{DenseInt8, Int8Layer, multiply_by_quantised_multiplier};
+pub use engine::{Engine, EngineKind, Outcome};
 pub use error::LoadError;
+pub use isolation_forest::IsolationForest;
+pub use learner::Learner;
+pub use mahalanobis::Mahalanobis;
+pub use neighbour::Neighbour;
+pub use one_class::OneClass;
+pub use pca::Pca;
+pub use random_forest::RandomForest;
+pub use recurrent::Recurrent;
+pub use recurrent_int8::RecurrentInt8;
+pub use robust_zscore::RobustZScore;
 pub use score::ScoreRule;
+pub(crate) use score::finite;
 pub use zscore::ZScore;
 
 use bytemuck::Pod;
@@ -26,64 +53,6 @@ use crate::limits::{
 };
 use crate::sample::{Quantity, Range};
 use format::{ChannelEntry, FeatureEntry, Header, Part, ScalerEntry, TraceEntry};
-
-/// The number of an engine in the detector file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-#[non_exhaustive]
-pub enum EngineKind {
-    /// [`ZScore`].
-    ZScore = 1,
-    /// [`Dense`].
-    Dense = 2,
-    /// [`DenseInt8`].
-    DenseInt8 = 3,
-}
-
-impl EngineKind {
-    /// Returns the name that people see.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ZScore => "z-score",
-            Self::Dense => "dense autoencoder, float32",
-            Self::DenseInt8 => "dense autoencoder, int8",
-        }
-    }
-}
-
-/// The part of a detector that turns a scaled feature vector into a reconstruction.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Engine<'d> {
-    /// Running mean and deviation.
-    ZScore(ZScore<'d>),
-    /// Dense layers in single precision.
-    Dense(Dense<'d>),
-    /// Dense layers in int8.
-    DenseInt8(DenseInt8<'d>),
-}
-
-impl Engine<'_> {
-    /// Returns which engine it is.
-    #[must_use]
-    pub fn kind(&self) -> EngineKind {
-        match self {
-            Self::ZScore(_) => EngineKind::ZScore,
-            Self::Dense(_) => EngineKind::Dense,
-            Self::DenseInt8(_) => EngineKind::DenseInt8,
-        }
-    }
-
-    /// Returns the words of memory that the engine needs beside the vectors.
-    fn memory_words(&self) -> usize {
-        match self {
-            Self::ZScore(engine) => engine.memory_words(),
-            Self::Dense(engine) => engine.memory_words(),
-            Self::DenseInt8(engine) => engine.memory_words(),
-        }
-    }
-}
 
 /// A channel of a detector.
 #[derive(Clone, Copy, Debug)]
@@ -168,12 +137,11 @@ impl<'d> Detector<'d> {
             return Err(LoadError::Text);
         }
         let model = part(file, header.model)?;
-        let engine = match header.engine {
-            1 => Engine::ZScore(ZScore::load(model, vector_len)?),
-            2 => Engine::Dense(Dense::load(model, vector_len)?),
-            3 => Engine::DenseInt8(DenseInt8::load(model, vector_len)?),
-            _ => return Err(LoadError::Engine),
-        };
+        let engine = Engine::load(header.engine, model, vector_len)?;
+        let score_rule = ScoreRule::from_number(header.score_rule).ok_or(LoadError::ScoreRule)?;
+        if engine.kind().gives_score() != (score_rule == ScoreRule::Engine) {
+            return Err(LoadError::ScoreRule);
+        }
         Ok(Self {
             header,
             name: identifier(&header.name)?,
@@ -184,7 +152,7 @@ impl<'d> Detector<'d> {
             traces,
             provenance: text(provenance)?,
             engine,
-            score_rule: ScoreRule::from_number(header.score_rule).ok_or(LoadError::ScoreRule)?,
+            score_rule,
             decision_rule,
         })
     }

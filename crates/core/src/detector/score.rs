@@ -1,5 +1,5 @@
-/// How residuals become a score. A residual is a scaled feature less its reconstruction, times its
-/// gain where the detector has gains.
+/// How residuals become a score. A residual is what the engine leaves of a scaled feature, mostly the
+/// feature less its reconstruction, times its gain where the detector has gains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 #[non_exhaustive]
@@ -12,15 +12,22 @@ pub enum ScoreRule {
     RootMeanSquare = 3,
     /// The greatest magnitude.
     Maximum = 4,
+    /// The engine's own score.
+    Engine = 5,
 }
 
 impl ScoreRule {
     /// Returns the rule with a number of the detector file.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
-        [Self::MeanAbsolute, Self::MeanSquared, Self::RootMeanSquare, Self::Maximum]
-            .into_iter()
-            .find(|rule| *rule as u16 == number)
+        let rules = [
+            Self::MeanAbsolute,
+            Self::MeanSquared,
+            Self::RootMeanSquare,
+            Self::Maximum,
+            Self::Engine,
+        ];
+        rules.into_iter().find(|rule| *rule as u16 == number)
     }
 
     /// Returns the name that people see.
@@ -31,22 +38,23 @@ impl ScoreRule {
             Self::MeanSquared => "mean squared residual",
             Self::RootMeanSquare => "root mean square residual",
             Self::Maximum => "greatest residual",
+            Self::Engine => "of the engine",
         }
     }
 
     /// Computes the score, which is finite: what overflows becomes the greatest number.
-    pub(crate) fn score(self, inputs: &[f32], reconstruction: &[f32], gains: &[f32]) -> f32 {
+    pub(crate) fn score(self, residuals: &[f32], gains: &[f32]) -> f32 {
         let mut sum = 0.0_f32;
         let mut greatest = 0.0_f32;
-        for (index, (input, output)) in inputs.iter().zip(reconstruction).enumerate() {
-            let mut residual = input - output;
+        for (index, residual) in residuals.iter().enumerate() {
+            let mut residual = *residual;
             if let Some(gain) = gains.get(index) {
                 residual *= gain;
             }
             match self {
                 Self::MeanAbsolute => sum += libm::fabsf(residual),
                 Self::MeanSquared | Self::RootMeanSquare => sum += residual * residual,
-                Self::Maximum => {
+                Self::Maximum | Self::Engine => {
                     let magnitude = libm::fabsf(residual);
                     if magnitude > greatest {
                         greatest = magnitude;
@@ -54,12 +62,17 @@ impl ScoreRule {
                 }
             }
         }
-        let mean = sum / inputs.len().max(1) as f32;
+        let mean = sum / residuals.len().max(1) as f32;
         let score = match self {
             Self::MeanAbsolute | Self::MeanSquared => mean,
             Self::RootMeanSquare => libm::sqrtf(mean),
-            Self::Maximum => greatest,
+            Self::Maximum | Self::Engine => greatest,
         };
-        if score.is_finite() { score } else { f32::MAX }
+        finite(score)
     }
+}
+
+/// Scores are finite: what overflows becomes the greatest number.
+pub(crate) fn finite(score: f32) -> f32 {
+    if score.is_finite() { score } else { f32::MAX }
 }

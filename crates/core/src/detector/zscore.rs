@@ -1,7 +1,7 @@
 use bytemuck::from_bytes;
 
 use super::format::ZScoreHeader;
-use super::{LoadError, array};
+use super::{LoadError, Outcome, array};
 
 /// The z-score engine: how many deviations each scaled feature lies from its running mean.
 ///
@@ -43,22 +43,25 @@ impl<'d> ZScore<'d> {
     }
 
     /// Puts the moments of training into `memory`.
-    pub(crate) fn start(&self, memory: &mut [f32]) {
+    pub(super) fn start(&self, memory: &mut [f32]) {
         let (mean, variance) = memory.split_at_mut(self.mean.len());
         mean.copy_from_slice(self.mean);
         variance.copy_from_slice(self.variance);
     }
 
-    /// Writes the running means into `reconstruction`, replaces `inputs` by the distance from them
-    /// in deviations plus the mean, and learns.
-    ///
-    /// The residual that the score rule sees is thereby the z-score.
-    pub(crate) fn run(&self, inputs: &mut [f32], reconstruction: &mut [f32], memory: &mut [f32]) {
+    /// Writes the running means into `reconstruction`, replaces the numbers of `vector` by their
+    /// distances from them in deviations, and learns.
+    pub(super) fn run(
+        &self,
+        vector: &mut [f32],
+        reconstruction: &mut [f32],
+        memory: &mut [f32],
+    ) -> Outcome {
         let alpha = self.header.alpha;
         let (means, variances) = memory.split_at_mut(self.mean.len());
         let moments = means.iter_mut().zip(variances);
         for ((input, output), (mean, variance)) in
-            inputs.iter_mut().zip(reconstruction).zip(moments)
+            vector.iter_mut().zip(reconstruction).zip(moments)
         {
             let mut deviation = libm::sqrtf(*variance);
             if deviation < self.header.minimum_deviation {
@@ -66,7 +69,7 @@ impl<'d> ZScore<'d> {
             }
             let difference = *input - *mean;
             *output = *mean;
-            *input = *mean + difference / deviation;
+            *input = difference / deviation;
             if alpha > 0.0 {
                 let limit = self.header.clip * deviation;
                 let step = difference.clamp(-limit, limit);
@@ -74,5 +77,6 @@ impl<'d> ZScore<'d> {
                 *variance = (1.0 - alpha) * (*variance + alpha * step * step);
             }
         }
+        Outcome::Residuals
     }
 }

@@ -1,11 +1,23 @@
-//! Fits dense networks: minibatch Adam on the mean squared error, with early stopping.
+//! Fits models: every kind of detector through one trait, [`Fit`]; the same seed and data give the same
+//! bits on every machine and any number of threads.
 //!
-//! One thread, and the same bits from the same seed on every machine.
+//! Dense networks: minibatch Adam on the mean squared error, with early stopping, on one thread.
 
 mod checks;
+pub mod convolution;
+pub mod covariance;
+pub mod dense;
 mod elementwise;
+pub mod isolation_forest;
 mod kernel;
+pub mod learner;
+pub mod neighbour;
+pub mod one_class;
+pub mod random_forest;
+pub mod recurrent;
+pub mod robust_zscore;
 mod trainer;
+pub mod z_score;
 
 #[cfg(test)]
 mod tests;
@@ -14,9 +26,58 @@ use core::ops::ControlFlow;
 
 use thiserror::Error;
 
+use crate::compile::Model;
 use crate::limits::FIT_ROWS_MAX;
 use crate::network::{Activation, Network, NetworkError};
+use crate::quantise::QuantiseError;
 use crate::rows::{Rows, RowsError};
+
+/// What a model is fitted to.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingData<'a> {
+    /// Scaled feature vectors in the order of time.
+    pub rows: Rows<'a>,
+    /// The rows that begin a run without a gap; the first is 0.
+    pub run_starts: &'a [usize],
+    /// For models that learn from labels, which rows are anomalous; all others see normal rows alone.
+    pub labels: Option<&'a [bool]>,
+    /// The most threads to use.
+    pub threads: usize,
+}
+
+/// A fitted model and how it came about.
+#[derive(Clone, Debug)]
+pub struct FittedModel {
+    /// The model.
+    pub model: Model,
+    /// One entry an epoch; empty for models that are not fitted in epochs.
+    pub history: Vec<Progress>,
+    /// The epoch whose weights were kept.
+    pub best_epoch: Option<usize>,
+    /// Why fitting ended.
+    pub ending: Option<Ending>,
+}
+
+impl From<Model> for FittedModel {
+    /// For a model that is fitted in one pass.
+    fn from(model: Model) -> Self {
+        Self { model, history: Vec::new(), best_epoch: None, ending: None }
+    }
+}
+
+/// Fits one kind of model; what is fitted is scored by the core alone.
+pub trait Fit {
+    /// Fits the model. `progress` is called after each epoch and may break off, which keeps the best
+    /// so far.
+    ///
+    /// # Errors
+    /// [`FitError`] says what stands in the way and what to do.
+    fn fit(
+        &self,
+        data: &TrainingData<'_>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<FittedModel, FitError>;
+}
 
 /// The form of a dense network: its widths and activations.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -192,6 +253,12 @@ pub enum FitError {
         /// Rows left to validate.
         validation: usize,
     },
+    /// The network cannot be quantised.
+    #[error(transparent)]
+    Quantise(#[from] QuantiseError),
+    /// This kind of model cannot be fitted yet.
+    #[error("this kind of detector cannot be trained yet")]
+    Unavailable,
     /// The loss became infinite or not a number.
     #[error(
         "the loss is no longer finite in epoch {epoch}: lower the learning rate (now {learning_rate}), \

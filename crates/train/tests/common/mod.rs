@@ -5,8 +5,10 @@ use std::ops::ControlFlow;
 
 use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::{ChannelInfo, Recording};
+use stonechat_train::fit::dense::{DenseOptions, Precision};
+use stonechat_train::fit::z_score::ZScoreOptions;
 use stonechat_train::random::Random;
-use stonechat_train::recipe::{DetectorKind, Precision, Recipe};
+use stonechat_train::recipe::{DetectorChoice, Recipe};
 use stonechat_train::train::train;
 
 /// A sine of two seconds at 10 Hz with some noise, in one channel.
@@ -24,32 +26,28 @@ pub(crate) fn sine(rows: usize, seed: u64) -> Recording {
     }
 }
 
-/// A small recipe that trains in a moment.
-pub(crate) fn recipe(detector: DetectorKind, precision: Precision) -> Recipe {
-    let mut recipe = Recipe {
-        name: "test".to_owned(),
-        detector,
-        precision,
-        window_len: 16,
-        ..Recipe::default()
-    };
-    recipe.encoder = vec![8, 3];
-    recipe.fit.epochs = 30;
-    recipe
+/// A small recipe.
+pub(crate) fn recipe(detector: DetectorChoice) -> Recipe {
+    Recipe { name: "test".to_owned(), detector, window_len: 16, ..Recipe::default() }
+}
+
+/// A small dense autoencoder that trains in a moment.
+pub(crate) fn dense(precision: Precision) -> DetectorChoice {
+    let mut options = DenseOptions { encoder: vec![8, 3], precision, ..DenseOptions::default() };
+    options.fit.epochs = 30;
+    DetectorChoice::Dense(options)
 }
 
 /// A trained detector of each engine.
 pub(crate) fn detectors() -> Vec<DetectorFile> {
     let recording = sine(1_000, 1);
     [
-        (DetectorKind::ZScore, Precision::Float32),
-        (DetectorKind::Dense, Precision::Float32),
-        (DetectorKind::Dense, Precision::Int8),
+        DetectorChoice::ZScore(ZScoreOptions::default()),
+        dense(Precision::Float32),
+        dense(Precision::Int8),
     ]
-    .map(|(detector, precision)| {
-        train(&recording, &recipe(detector, precision), |_| ControlFlow::Continue(()))
-            .expect("trains")
-            .file
+    .map(|detector| {
+        train(&recording, &recipe(detector), |_| ControlFlow::Continue(())).expect("trains").file
     })
     .into()
 }

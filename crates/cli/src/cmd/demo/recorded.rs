@@ -29,7 +29,7 @@ pub(super) fn scene(
     for source in &sources[1..] {
         rest.append(&read.read(source, output)?)?;
     }
-    let trained = train(&training, &recipe.recipe(DEVICE_ID), |_| ControlFlow::Continue(()))?;
+    let trained = train(&training, &recipe.recipe(DEVICE_ID)?, |_| ControlFlow::Continue(()))?;
     let pace = match speed {
         Speed::Factor(factor) => Pace::Rate(rest.rate_hz * factor),
         Speed::Max => Pace::Full,

@@ -1,0 +1,28 @@
+use super::{LoadError, Outcome};
+
+/// Convolution layers in int8.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvolutionInt8<'d> {
+    model: &'d [u8],
+}
+
+impl<'d> ConvolutionInt8<'d> {
+    pub(super) fn load(_model: &'d [u8], _vector_len: usize) -> Result<Self, LoadError> {
+        Err(LoadError::Engine)
+    }
+
+    pub(super) fn memory_words(&self) -> usize {
+        self.model.len()
+    }
+
+    pub(super) fn start(&self, _memory: &mut [f32]) {}
+
+    pub(super) fn run(
+        &self,
+        _vector: &mut [f32],
+        _reconstruction: &mut [f32],
+        _memory: &mut [f32],
+    ) -> Outcome {
+        Outcome::Pending
+    }
+}

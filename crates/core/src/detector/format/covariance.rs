@@ -1,0 +1,1 @@
+//! The models that rest on the covariance of normal data.

@@ -1,0 +1,28 @@
+use super::{LoadError, Outcome};
+
+/// Residual of the principal components.
+#[derive(Clone, Copy, Debug)]
+pub struct Pca<'d> {
+    model: &'d [u8],
+}
+
+impl<'d> Pca<'d> {
+    pub(super) fn load(_model: &'d [u8], _vector_len: usize) -> Result<Self, LoadError> {
+        Err(LoadError::Engine)
+    }
+
+    pub(super) fn memory_words(&self) -> usize {
+        self.model.len()
+    }
+
+    pub(super) fn start(&self, _memory: &mut [f32]) {}
+
+    pub(super) fn run(
+        &self,
+        _vector: &mut [f32],
+        _reconstruction: &mut [f32],
+        _memory: &mut [f32],
+    ) -> Outcome {
+        Outcome::Pending
+    }
+}

@@ -1,0 +1,22 @@
+//! The convolutional autoencoder.
+
+use core::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fit, FitError, FittedModel, Progress, TrainingData};
+
+/// How to fit the convolutional autoencoder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvolutionOptions {}
+
+impl Fit for ConvolutionOptions {
+    fn fit(
+        &self,
+        _data: &TrainingData<'_>,
+        _progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<FittedModel, FitError> {
+        Err(FitError::Unavailable)
+    }
+}

@@ -1,0 +1,22 @@
+//! The isolation forest.
+
+use core::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fit, FitError, FittedModel, Progress, TrainingData};
+
+/// How to fit the isolation forest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IsolationForestOptions {}
+
+impl Fit for IsolationForestOptions {
+    fn fit(
+        &self,
+        _data: &TrainingData<'_>,
+        _progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<FittedModel, FitError> {
+        Err(FitError::Unavailable)
+    }
+}
