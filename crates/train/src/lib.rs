@@ -5,6 +5,7 @@
 //! [`threshold`], [`compile`]), [`replay`] runs the detector over recordings through the core,
 //! [`evaluate`] and [`plot`] say how good it is, and [`export`] hands the network to other tools.
 
+pub mod benchmark;
 pub mod compile;
 pub mod dataset;
 pub mod decompile;
