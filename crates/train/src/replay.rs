@@ -2,7 +2,7 @@
 //! plots get features and scores.
 
 use stonechat_core::decision::Verdict;
-use stonechat_core::detector::Detector;
+use stonechat_core::detector::{Coverage, Detector};
 use stonechat_core::pipeline::Pipeline;
 use thiserror::Error;
 
@@ -146,16 +146,17 @@ pub fn replay(
     Ok(replay)
 }
 
-/// Tells for each scored window whether its samples hold a labelled anomaly. Recordings without
-/// labels are normal throughout.
+/// Tells for each scored window whether the samples that its score speaks of hold a labelled anomaly.
+/// Recordings without labels are normal throughout.
 #[must_use]
-pub fn window_labels(recording: &Recording, replay: &Replay, window_len: usize) -> Vec<bool> {
+pub fn window_labels(recording: &Recording, replay: &Replay, detector: &Detector<'_>) -> Vec<bool> {
     let Some(labels) = &recording.labels else {
         return vec![false; replay.windows.len()];
     };
+    let Coverage { len, delay } = detector.coverage();
     let label = |window: &ScoredWindow| {
-        let first = (window.row + 1).saturating_sub(window_len);
-        labels[first..=window.row].contains(&true)
+        let end = (window.row + 1).saturating_sub(delay);
+        labels[end.saturating_sub(len)..end].contains(&true)
     };
     replay.windows.iter().map(label).collect()
 }

@@ -462,7 +462,7 @@ fn feature_table(
 }
 
 fn normal_windows(detector: &Detector<'_>, recording: &Recording, replay: &Replay) -> Vec<bool> {
-    let labels = window_labels(recording, replay, detector.window_len());
+    let labels = window_labels(recording, replay, detector);
     labels.into_iter().map(|anomalous| !anomalous).collect()
 }
 

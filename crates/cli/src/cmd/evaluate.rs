@@ -52,11 +52,13 @@ impl Args {
         let normal = self.recordings.read.read_all(&self.trained_on, output)?;
         let replay = replay(&detector, &recording, |_, _| {})?;
         let scored = replay.scored(detector.decision_rule().threshold);
-        let labels = window_labels(&recording, &replay, detector.window_len());
+        let labels = window_labels(&recording, &replay, &detector);
         let last_rows = replay.last_rows();
+        let coverage = detector.coverage();
+        let seen = coverage.len + coverage.delay;
         let subject = Subject {
             recording: &recording,
-            windows: Windows { last_rows: &last_rows, len: detector.window_len() },
+            windows: Windows { last_rows: &last_rows, len: seen },
             labels: &labels,
             volume_window: None,
         };

@@ -93,7 +93,7 @@ pub(crate) fn draw(detector: &Detector<'_>, recording: &Recording) -> anyhow::Re
     }
     let threshold = f64::from(detector.decision_rule().threshold);
     let scored = replay.scored(detector.decision_rule().threshold);
-    let labels = window_labels(recording, &replay, detector.window_len());
+    let labels = window_labels(recording, &replay, detector);
     let time_us: Vec<i64> =
         replay.windows.iter().map(|window| recording.time_us[window.row]).collect();
     let mut add = |file: &str, picture| {

@@ -195,6 +195,11 @@ impl<'d> Engine<'d> {
         }
     }
 
+    /// Returns how many vectors a result rests on, and after how many more it comes.
+    pub(super) fn history(&self) -> (usize, usize) {
+        (1, 0)
+    }
+
     /// Returns the words of memory that the engine needs beside the vectors.
     pub(super) fn memory_words(&self) -> usize {
         each!(self, engine => engine.memory_words())

@@ -67,6 +67,15 @@ pub struct Channel<'d> {
     pub range: Range,
 }
 
+/// Which samples a score speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// How many samples.
+    pub len: usize,
+    /// How many samples after the last of them the score comes.
+    pub delay: usize,
+}
+
 /// A run of numbers of the feature vector that is reported beside its reconstruction.
 #[derive(Clone, Copy, Debug)]
 pub struct Trace<'d> {
@@ -191,6 +200,16 @@ impl<'d> Detector<'d> {
     #[must_use]
     pub fn stride(&self) -> usize {
         self.header.stride as usize
+    }
+
+    /// Returns which samples a score speaks of.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        let (vectors, delay) = self.engine.history();
+        Coverage {
+            len: self.window_len() + (vectors - 1) * self.stride(),
+            delay: delay * self.stride(),
+        }
     }
 
     /// Returns the length of the feature vector.
