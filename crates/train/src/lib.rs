@@ -3,10 +3,13 @@
 //! Data pass through the modules in this order: a [`dataset`] (or [`synth`]) gives a recording, a
 //! [`recipe`] says what to make of it, [`train`] follows the recipe ([`fit`], [`quantise`],
 //! [`threshold`], [`compile`]), [`replay`] runs the detector over recordings through the core,
-//! [`evaluate`] and [`plot`] say how good it is, and [`export`] hands the network to other tools.
+//! [`evaluate`] and [`plot`] say how good it is, [`compare`] weighs several against each other and
+//! against a chip's budget ([`cost`]), and [`export`] hands the network to other tools.
 
 pub mod benchmark;
+pub mod compare;
 pub mod compile;
+pub mod cost;
 pub mod dataset;
 pub mod decompile;
 pub mod evaluate;
@@ -21,5 +24,6 @@ pub mod recipe;
 pub mod replay;
 pub mod rows;
 pub mod synth;
+pub mod table;
 pub mod threshold;
 pub mod train;

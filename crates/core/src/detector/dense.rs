@@ -1,7 +1,7 @@
 use bytemuck::from_bytes;
 
 use super::format::{DenseHeader, DenseLayerEntry};
-use super::{LoadError, Outcome, array};
+use super::{LoadError, Outcome, Work, array};
 use crate::limits::{LAYER_WIDTH_MAX, LAYERS_MAX};
 
 /// What a layer applies to each output; numbers are those of the detector file.
@@ -85,6 +85,13 @@ impl<'d> Layers<'d> {
     }
 }
 
+impl Layers<'_> {
+    /// Returns the length of the vectors at both ends.
+    pub(super) fn vector_len(&self) -> usize {
+        self.entries.first().map_or(0, |entry| entry.inputs as usize)
+    }
+}
+
 /// Dense layers in single precision.
 #[derive(Clone, Copy, Debug)]
 pub struct Dense<'d> {
@@ -112,6 +119,21 @@ impl<'d> Dense<'d> {
 
     pub(super) fn memory_words(&self) -> usize {
         2 * self.layers.width_max
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let mut work = Work::default();
+        for layer in self.layers() {
+            let (inputs, outputs) = (u64::from(layer.entry.inputs), u64::from(layer.entry.outputs));
+            work.float_macs += inputs * outputs;
+            // The bias, and a comparison for ReLU.
+            work.float_operations += 2 * outputs;
+            if layer.entry.activation >= Activation::Tanh as u16 {
+                work.float_functions += outputs;
+            }
+        }
+        work.float_operations += self.layers.vector_len() as u64;
+        work
     }
 
     pub(super) fn start(&self, _memory: &mut [f32]) {}

@@ -3,7 +3,7 @@
 
 use super::dense::{Activation, Layers, subtract};
 use super::format::{DenseLayerEntry, OUTPUT_GROUP, Requantisation, weight_index};
-use super::{LoadError, Outcome, array};
+use super::{LoadError, Outcome, Work, array};
 
 /// Dense layers in int8.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,19 @@ impl<'d> DenseInt8<'d> {
     fn half_words(&self) -> usize {
         let first = self.layers.entries.first().map_or(0, |entry| entry.inputs as usize);
         self.layers.width_max.max(first).div_ceil(4)
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let mut work = Work::default();
+        for entry in self.layers.entries {
+            work.int8_macs += u64::from(entry.inputs) * u64::from(entry.outputs);
+            work.requantised += u64::from(entry.outputs);
+        }
+        // Into int8 a division and a rounding, back a product, then the residual.
+        let count = self.layers.vector_len() as u64;
+        work.float_divisions += count;
+        work.float_operations += 4 * count;
+        work
     }
 
     pub(super) fn start(&self, _memory: &mut [f32]) {}

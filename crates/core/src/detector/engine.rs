@@ -3,7 +3,7 @@
 use super::{
     Convolution, ConvolutionInt8, Dense, DenseInt8, IsolationForest, Learner, LoadError,
     Mahalanobis, Neighbour, OneClass, Pca, RandomForest, Recurrent, RecurrentInt8, RobustZScore,
-    ZScore,
+    Work, ZScore,
 };
 
 /// The number of an engine in the detector file.
@@ -203,6 +203,12 @@ impl<'d> Engine<'d> {
     /// Returns the words of memory that the engine needs beside the vectors.
     pub(super) fn memory_words(&self) -> usize {
         each!(self, engine => engine.memory_words())
+    }
+
+    /// Counts what a run computes on average.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        each!(self, engine => engine.work())
     }
 
     /// Brings memory that is all zero into the state before the first vector.

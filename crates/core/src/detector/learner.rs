@@ -1,4 +1,4 @@
-use super::{LoadError, Outcome};
+use super::{LoadError, Outcome, Work};
 
 /// A model that keeps learning on the device.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,11 @@ impl<'d> Learner<'d> {
 
     pub(super) fn memory_words(&self) -> usize {
         self.model.len()
+    }
+
+    /// Counts what a run computes on average.
+    pub(super) fn work(&self) -> Work {
+        Work::default()
     }
 
     pub(super) fn start(&self, _memory: &mut [f32]) {}

@@ -21,6 +21,7 @@ mod recurrent;
 mod recurrent_int8;
 mod robust_zscore;
 mod score;
+mod work;
 mod zscore;
 
 pub use convolution::Convolution;
@@ -41,6 +42,7 @@ pub use recurrent_int8::RecurrentInt8;
 pub use robust_zscore::RobustZScore;
 pub use score::ScoreRule;
 pub(crate) use score::finite;
+pub use work::Work;
 pub use zscore::ZScore;
 
 use bytemuck::Pod;

@@ -1,7 +1,7 @@
 use bytemuck::from_bytes;
 
 use super::format::ZScoreHeader;
-use super::{LoadError, Outcome, array};
+use super::{LoadError, Outcome, Work, array};
 
 /// The z-score engine: how many deviations each scaled feature lies from its running mean.
 ///
@@ -40,6 +40,17 @@ impl<'d> ZScore<'d> {
 
     pub(super) fn memory_words(&self) -> usize {
         self.mean.len() + self.variance.len()
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let count = self.mean.len() as u64;
+        let learned = if self.header.alpha > 0.0 { 8 } else { 0 };
+        Work {
+            float_functions: count,
+            float_divisions: count,
+            float_operations: (3 + learned) * count,
+            ..Work::default()
+        }
     }
 
     /// Puts the moments of training into `memory`.

@@ -4,6 +4,7 @@
 
 pub mod time;
 
+use crate::detector::Work;
 use crate::window::Window;
 
 /// What is computed from one channel of a window; numbers are those of the detector file.
@@ -107,6 +108,20 @@ impl Feature {
             FeatureKind::RollingMean => (1..=window_len).contains(&parameter).then_some(1),
             _ => (parameter == 0).then_some(1),
         }
+    }
+
+    /// Counts what computing the feature takes.
+    #[must_use]
+    pub fn work(&self, window_len: usize) -> Work {
+        let len = window_len as u64;
+        let sums = match self.kind {
+            FeatureKind::Samples => 1,
+            FeatureKind::Mean | FeatureKind::RollingMean | FeatureKind::RootMeanSquare => 2,
+            FeatureKind::Minimum | FeatureKind::Maximum => 1,
+            FeatureKind::PeakToPeak | FeatureKind::CentredSamples => 2,
+            FeatureKind::Variance | FeatureKind::StandardDeviation | FeatureKind::Slope => 4,
+        };
+        Work { float_operations: sums * len, float_divisions: 1, ..Work::default() }
     }
 
     /// Computes the feature into `output`, whose length is [`Feature::output_len`].

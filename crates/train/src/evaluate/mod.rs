@@ -19,6 +19,7 @@ pub use control::{CONTROL_NAMES, FrozenZScore, Windows, always, never, random};
 pub use event::{Events, events};
 pub use ranking::{RocPoint, average_precision, roc_auc, roc_curve};
 pub use report::{EvaluateError, Metrics, Report, Scored, Subject};
+pub(crate) use report::{HEADS, cells};
 pub use volume::{Volume, default_volume_window, volume_under_surface};
 
 /// Returns the stretches of true values, in order.

@@ -1,7 +1,5 @@
 //! The table: a detector and the four controls, measured alike.
 
-use std::fmt::Write;
-
 use thiserror::Error;
 
 use super::control::{CONTROL_NAMES, FrozenZScore, Windows, always, never, random};
@@ -10,6 +8,7 @@ use super::{
     volume_under_surface,
 };
 use crate::dataset::Recording;
+use crate::table::aligned;
 
 /// Seed of the random control, so that a report is the same each time.
 const RANDOM_SEED: u64 = 1;
@@ -212,34 +211,9 @@ impl Report {
             self.anomalous_windows,
             duration(self.seconds)
         );
-        let heads = [
-            "",
-            "precision",
-            "recall",
-            "F1",
-            "FAR",
-            "MAR",
-            "ROC AUC",
-            "AUC-PR",
-            "VUS-PR",
-            "alarms/day",
-            "detected",
-            "delay",
-        ];
-        let mut lines = vec![heads.map(str::to_owned).to_vec()];
+        let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
         lines.extend(self.rows.iter().map(cells));
-        let widths: Vec<usize> = (0..heads.len())
-            .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
-            .collect();
-        for line in lines {
-            let mut row = format!("{:<width$}", line[0], width = widths[0]);
-            for (cell, width) in line.iter().zip(&widths).skip(1) {
-                // Writing to a String cannot fail.
-                let _ = write!(row, "  {cell:>width$}");
-            }
-            text.push_str(row.trim_end());
-            text.push('\n');
-        }
+        text.push_str(&aligned(&lines));
         text
     }
 }
@@ -269,7 +243,24 @@ fn check(detector: &Scored, subject: &Subject<'_>) -> Result<(), EvaluateError> 
     }
 }
 
-fn cells(row: &Metrics) -> Vec<String> {
+/// The heads of a table of [`cells`].
+pub(crate) const HEADS: [&str; 12] = [
+    "",
+    "precision",
+    "recall",
+    "F1",
+    "FAR",
+    "MAR",
+    "ROC AUC",
+    "AUC-PR",
+    "VUS-PR",
+    "alarms/day",
+    "detected",
+    "delay",
+];
+
+/// One row of the table.
+pub(crate) fn cells(row: &Metrics) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let share = |value: Option<f64>| or_dash(value.map(|value| format!("{value:.3}")));
     let percent =
