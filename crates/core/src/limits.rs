@@ -20,6 +20,8 @@ pub const FEATURE_VECTOR_LEN_MAX: usize = 4_096;
 pub const LAYERS_MAX: usize = 32;
 /// The widest layer of a network.
 pub const LAYER_WIDTH_MAX: usize = 4_096;
+/// The most vectors that a nearest-neighbour model stores.
+pub const NEIGHBOURS_MAX: usize = 4_096;
 /// The largest detector file in bytes.
 pub const DETECTOR_FILE_LEN_MAX: usize = 16 * 1024 * 1024;
 /// The longest provenance text in bytes.

@@ -10,6 +10,8 @@ pub const FIT_ROWS_MAX: usize = 100_000_000;
 pub const FIT_BATCH_MAX: usize = 65_536;
 /// Greatest magnitude of a quantised bias, which leaves room for the sum of the products.
 pub const BIAS_STEPS_MAX: i32 = 1 << 30;
+/// Longest feature vector whose covariance is fitted: its decomposition takes the cube of this.
+pub const COVARIANCE_WIDTH_MAX: usize = 1_024;
 /// Most values of one layer that calibration keeps to find a percentile.
 pub const CALIBRATION_VALUES_MAX: usize = 1_000_000;
 /// Fewest normal scores that a quantile threshold rests on.

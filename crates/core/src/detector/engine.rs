@@ -69,14 +69,7 @@ impl EngineKind {
     /// Tells whether the engine gives a score of its own; the others give residuals.
     #[must_use]
     pub fn gives_score(self) -> bool {
-        matches!(
-            self,
-            Self::RandomForest
-                | Self::IsolationForest
-                | Self::OneClass
-                | Self::Learner
-                | Self::Neighbour
-        )
+        matches!(self, Self::RandomForest | Self::IsolationForest | Self::OneClass | Self::Learner)
     }
 }
 

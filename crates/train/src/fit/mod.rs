@@ -11,6 +11,7 @@ mod elementwise;
 pub mod isolation_forest;
 mod kernel;
 pub mod learner;
+mod linear;
 pub mod neighbour;
 pub mod one_class;
 pub mod random_forest;
@@ -253,6 +254,22 @@ pub enum FitError {
         /// Rows left to validate.
         validation: usize,
     },
+    /// The feature vector has more or fewer numbers than this kind of model takes.
+    #[error(
+        "the feature vector has {found} numbers, but {model} takes {legal}: choose other features, means of blocks \
+         such as samples:4, or another window"
+    )]
+    VectorLen {
+        /// The kind of model.
+        model: &'static str,
+        /// Numbers found.
+        found: usize,
+        /// What it takes.
+        legal: String,
+    },
+    /// A number that the fit needs cannot be computed.
+    #[error("{0}")]
+    Degenerate(&'static str),
     /// The network cannot be quantised.
     #[error(transparent)]
     Quantise(#[from] QuantiseError),
