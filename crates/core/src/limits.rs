@@ -30,6 +30,8 @@ pub const PROVENANCE_LEN_MAX: usize = 4_096;
 pub const TRACES_MAX: usize = 16;
 /// The most windows over which the decision counts.
 pub const DECISION_WINDOWS_MAX: usize = 32;
+/// The most windows over which scores are smoothed.
+pub const SMOOTHING_WINDOWS_MAX: usize = 65_536;
 /// The magnitude to which a scaled feature is clamped, so that later arithmetic stays finite.
 pub const SCALED_FEATURE_ABS_MAX: f32 = 1.0e6;
 

@@ -50,6 +50,8 @@ pub struct Pipeline<'d, 'm> {
     scaled: &'m mut [f32],
     reconstruction: &'m mut [f32],
     engine_memory: &'m mut [f32],
+    /// The exponential mean of the scores since the last gap.
+    smoothed: Option<f32>,
     decision: Decision,
 }
 
@@ -77,6 +79,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
             scaled,
             reconstruction,
             engine_memory,
+            smoothed: None,
             decision: Decision::default(),
         })
     }
@@ -129,18 +132,31 @@ impl<'d, 'm> Pipeline<'d, 'm> {
         self.features
     }
 
-    /// Scales the features, runs the engine and returns the score; the third stage. There is none
-    /// while the engine waits for more windows.
+    /// Scales the features, runs the engine and returns the score, smoothed where the detector says
+    /// so; the third stage. There is none while the engine waits for more windows.
     pub fn score(&mut self) -> Option<f32> {
         self.scale();
         let engine = self.detector.engine();
-        match engine.run(self.scaled, self.reconstruction, self.engine_memory) {
+        let score = match engine.run(self.scaled, self.reconstruction, self.engine_memory) {
             Outcome::Residuals => {
-                Some(self.detector.score_rule().score(self.scaled, self.detector.gains()))
+                self.detector.score_rule().score(self.scaled, self.detector.gains())
             }
-            Outcome::Score(score) => Some(finite(score)),
-            Outcome::Pending => None,
-        }
+            Outcome::Score(score) => finite(score),
+            Outcome::Pending => return None,
+        };
+        Some(self.smooth(score))
+    }
+
+    fn smooth(&mut self, score: f32) -> f32 {
+        let windows = self.detector.smoothing();
+        let score = match self.smoothed {
+            Some(before) if windows > 1 => {
+                finite(before + 2.0 / (windows as f32 + 1.0) * (score - before))
+            }
+            _ => score,
+        };
+        self.smoothed = Some(score);
+        score
     }
 
     fn scale(&mut self) {
@@ -161,6 +177,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
     /// Starts the window anew, after a gap in the samples.
     pub fn reset_window(&mut self) {
         self.window.reset();
+        self.smoothed = None;
         self.detector.engine().reset(self.engine_memory);
     }
 

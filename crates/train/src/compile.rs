@@ -41,6 +41,8 @@ pub struct DetectorSpec {
     pub model: Model,
     /// How residuals become a score.
     pub score_rule: ScoreRule,
+    /// Over how many windows scores are smoothed; 1 leaves them as they are.
+    pub smoothing: usize,
     /// How scores become a verdict.
     pub decision_rule: DecisionRule,
     /// Where the detector comes from, as JSON.
@@ -189,7 +191,8 @@ pub fn compile(spec: &DetectorSpec) -> Result<DetectorFile, CompileError> {
         checksum: 0,
         reserved: 0,
         reserved_decision: 0,
-        reserved_parts: [0; 8],
+        smoothing: number(spec.smoothing),
+        reserved_parts: [0; 7],
     };
     header.model = append(&mut file, &spec.model.bytes);
     header.provenance = append(&mut file, spec.provenance.as_bytes());

@@ -38,6 +38,9 @@ pub struct Recipe {
     pub score: ScoreChoice,
     /// Whether residuals are divided by the spread they have on normal data.
     pub weigh_residuals: bool,
+    /// Over how many windows scores are smoothed, with the weights of an exponential mean; 1 leaves
+    /// them as they are.
+    pub smoothing: usize,
     /// How the threshold follows from scores of held-out normal data.
     pub threshold: ThresholdRule,
     /// k of "k of n scores above the threshold".
@@ -313,6 +316,7 @@ impl Default for Recipe {
             features: vec!["samples".to_owned()],
             score: ScoreChoice::Rms,
             weigh_residuals: true,
+            smoothing: 1,
             threshold: ThresholdRule::Quantile { quantile: 1.0, margin: 0.25 },
             raise_count: 2,
             raise_of: 3,

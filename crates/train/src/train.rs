@@ -8,7 +8,8 @@ use stonechat_core::detector::format::ScalerEntry;
 use stonechat_core::detector::{Detector, ScoreRule};
 use stonechat_core::features::{Feature, FeatureKind};
 use stonechat_core::limits::{
-    CHANNELS_MAX, DECISION_WINDOWS_MAX, SENSOR_RANGE_ABS_MAX, TRACES_MAX, WINDOW_LEN_MAX,
+    CHANNELS_MAX, DECISION_WINDOWS_MAX, SENSOR_RANGE_ABS_MAX, SMOOTHING_WINDOWS_MAX, TRACES_MAX,
+    WINDOW_LEN_MAX,
 };
 use thiserror::Error;
 
@@ -251,6 +252,12 @@ fn check_choices(recipe: &Recipe) -> Result<(), TrainError> {
         &recipe.stride,
         &format!("1 to {window_len} samples, the length of the window"),
     )?;
+    require(
+        (1..=SMOOTHING_WINDOWS_MAX).contains(&recipe.smoothing),
+        "the smoothing",
+        &recipe.smoothing,
+        &format!("1 to {SMOOTHING_WINDOWS_MAX} windows"),
+    )?;
     let share = recipe.calibration_share;
     require(share > 0.0 && share < 1.0, "the calibration share", &share, "above 0 and below 1")?;
     let (raise_count, raise_of) = (recipe.raise_count, recipe.raise_of);
@@ -331,6 +338,7 @@ fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, Train
         gains: Vec::new(),
         model: identity_z_score(vector_len, 0.0),
         score_rule: ScoreRule::from(recipe.score),
+        smoothing: recipe.smoothing,
         decision_rule: decision_rule(recipe, NO_THRESHOLD)?,
         provenance: provenance(recording, recipe),
     })

@@ -60,6 +60,10 @@ fn fitted(options: &dyn Fit, rows: &[Vec<f32>]) -> Result<Model, FitError> {
 
 /// A detector that hands each sample to the model as it is.
 fn detector(model: Model, width: usize) -> Result<DetectorFile, CompileError> {
+    compile(&outline(model, width))
+}
+
+fn outline(model: Model, width: usize) -> DetectorSpec {
     let channel = |index| ChannelSpec {
         name: format!("c{index}"),
         unit: String::new(),
@@ -67,7 +71,7 @@ fn detector(model: Model, width: usize) -> Result<DetectorFile, CompileError> {
         maximum: 1e6,
     };
     let feature = |channel| Feature { kind: FeatureKind::Samples, channel, parameter: 1 };
-    compile(&DetectorSpec {
+    DetectorSpec {
         name: "golden".into(),
         rate_hz: 1.0,
         window_len: 1,
@@ -79,6 +83,7 @@ fn detector(model: Model, width: usize) -> Result<DetectorFile, CompileError> {
         traces: Vec::new(),
         model,
         score_rule: ScoreRule::RootMeanSquare,
+        smoothing: 1,
         decision_rule: DecisionRule {
             threshold: 1.0,
             clear_level: 0.5,
@@ -87,7 +92,7 @@ fn detector(model: Model, width: usize) -> Result<DetectorFile, CompileError> {
             clear_count: 1,
         },
         provenance: "{}".into(),
-    })
+    }
 }
 
 /// What the core made of one vector.
@@ -348,4 +353,26 @@ fn the_whitening_of_a_hand_made_covariance_gives_its_distance() {
     assert_near(&[found[0].score.powi(2) * 2.0], &[4.0 / 3.0], "d²");
     // The mean of one given the other: 1 * x2 and x1 / 4.
     assert_near(&found[0].reconstruction, &[1.0, 0.5], "conditional means");
+}
+
+#[test]
+fn scores_are_smoothed_exponentially_until_a_gap() {
+    let model = PcaModel { means: vec![0.0; 2], components: vec![1.0, 0.0] };
+    let mut spec = outline(model.encode(), 2);
+    spec.score_rule = ScoreRule::Maximum;
+    spec.smoothing = 3;
+    let file = compile(&spec).unwrap();
+    let detector = file.detector();
+    // Three windows of one sample each: the middle of what the score speaks of is one sample back.
+    assert_eq!((detector.smoothing(), detector.coverage().len), (3, 3));
+    let mut memory = vec![0; detector.memory_words()];
+    let mut pipeline = Pipeline::new(&detector, &mut memory).unwrap();
+    let mut score = |value: f32| pipeline.push(&[0.0, value]).unwrap().unwrap().score;
+    // Weight 2 / (3 + 1); the first score stands alone.
+    assert_eq!([8.0, 0.0, 4.0].map(&mut score), [8.0, 4.0, 4.0]);
+    assert!(pipeline.push(&[0.0, f32::NAN]).is_err());
+    assert_eq!(pipeline.push(&[0.0, 1.0]).unwrap().unwrap().score, 1.0);
+
+    spec.smoothing = 65_537;
+    assert!(matches!(compile(&spec), Err(CompileError::Rejected(LoadError::Decision))));
 }

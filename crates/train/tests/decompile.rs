@@ -30,6 +30,7 @@ fn with_model(model: Model) -> DetectorSpec {
         traces: Vec::new(),
         model,
         score_rule: detector.score_rule(),
+        smoothing: detector.smoothing(),
         decision_rule: *detector.decision_rule(),
         provenance: String::new(),
     }

@@ -67,6 +67,7 @@ fn detector(model: Model, width: usize) -> DetectorFile {
         traces: Vec::new(),
         model,
         score_rule: ScoreRule::MeanSquared,
+        smoothing: 1,
         decision_rule: DecisionRule {
             threshold: 1.0,
             clear_level: 0.5,

@@ -327,7 +327,8 @@ impl Design {
             traces: append::<u8>(&mut file, &[]),
             model: append(&mut file, &self.model),
             provenance: append(&mut file, b"{} "),
-            reserved_parts: [0; 8],
+            smoothing: 0,
+            reserved_parts: [0; 7],
         };
         let header = Header { file_len: file.len() as u32, ..header };
         file[..size_of::<Header>()].copy_from_slice(bytes_of(&header));

@@ -73,6 +73,9 @@ pub(crate) struct RecipeArgs {
     /// Set the threshold where a normal window exceeds it with this probability instead (peaks over threshold).
     #[arg(long, value_name = "PROBABILITY", allow_negative_numbers = true, conflicts_with_all = ["quantile", "margin"])]
     risk: Option<f64>,
+    /// Smooth scores over this many windows; 1 leaves them as they are.
+    #[arg(long, value_name = "WINDOWS", default_value_t = 1)]
+    smoothing: usize,
     /// An anomaly begins when K of N scores lie above the threshold.
     #[arg(long, value_name = "K/N", default_value = "2/3", value_parser = parse_raise)]
     raise: (u8, u8),
@@ -146,6 +149,7 @@ impl RecipeArgs {
                 Score::Maximum => ScoreChoice::Maximum,
             },
             weigh_residuals: true,
+            smoothing: self.smoothing,
             threshold: match self.risk {
                 Some(risk) => ThresholdRule::PeaksOverThreshold { risk, initial: TAIL_QUANTILE },
                 None => ThresholdRule::Quantile { quantile: self.quantile, margin: self.margin },

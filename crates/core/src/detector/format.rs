@@ -105,8 +105,10 @@ pub struct Header {
     pub model: Part,
     /// 136: the provenance text.
     pub provenance: Part,
-    /// 144: zero.
-    pub reserved_parts: [u32; 8],
+    /// 144: scores are smoothed over so many windows; 0 and 1 leave them as they are.
+    pub smoothing: u32,
+    /// 148: zero.
+    pub reserved_parts: [u32; 7],
 }
 
 /// A channel.

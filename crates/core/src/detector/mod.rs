@@ -51,7 +51,7 @@ use crate::decision::DecisionRule;
 use crate::features::{Feature, FeatureKind};
 use crate::limits::{
     CHANNELS_MAX, DETECTOR_FILE_LEN_MAX, FEATURE_VECTOR_LEN_MAX, FEATURES_MAX, PROVENANCE_LEN_MAX,
-    SENSOR_RANGE_ABS_MAX, TRACES_MAX, WINDOW_LEN_MAX,
+    SENSOR_RANGE_ABS_MAX, SMOOTHING_WINDOWS_MAX, TRACES_MAX, WINDOW_LEN_MAX,
 };
 use crate::sample::{Quantity, Range};
 use format::{ChannelEntry, FeatureEntry, Header, Part, ScalerEntry, TraceEntry};
@@ -143,6 +143,7 @@ impl<'d> Detector<'d> {
         if !decision_rule.is_legal() {
             return Err(LoadError::Decision);
         }
+        bounded(header.smoothing, 0, SMOOTHING_WINDOWS_MAX, LoadError::Decision)?;
         let provenance = part(file, header.provenance)?;
         if provenance.len() > PROVENANCE_LEN_MAX {
             return Err(LoadError::Text);
@@ -208,6 +209,7 @@ impl<'d> Detector<'d> {
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         let (vectors, delay) = self.engine.history();
+        let vectors = vectors + self.smoothing() - 1;
         Coverage {
             len: self.window_len() + (vectors - 1) * self.stride(),
             delay: delay * self.stride(),
@@ -284,6 +286,15 @@ impl<'d> Detector<'d> {
     #[must_use]
     pub fn score_rule(&self) -> ScoreRule {
         self.score_rule
+    }
+
+    /// Returns over how many windows scores are smoothed; 1 leaves them as they are.
+    ///
+    /// The smoothed score is an exponential mean with weight 2 / (n + 1) for the newest score: its
+    /// scores are on average as old as those of a plain mean of n.
+    #[must_use]
+    pub fn smoothing(&self) -> usize {
+        (self.header.smoothing as usize).max(1)
     }
 
     /// Returns the decision rule.

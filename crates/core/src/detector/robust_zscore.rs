@@ -51,11 +51,7 @@ impl<'d> RobustZScore<'d> {
     pub(super) fn work(&self) -> Work {
         let count = self.medians.len() as u64;
         let learned = if self.header.alpha > 0.0 { 12 } else { 0 };
-        Work {
-            float_divisions: count,
-            float_operations: (3 + learned) * count,
-            ..Work::default()
-        }
+        Work { float_divisions: count, float_operations: (3 + learned) * count, ..Work::default() }
     }
 
     /// Puts the medians and spreads of training into `memory`.
