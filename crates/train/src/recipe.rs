@@ -216,6 +216,22 @@ impl DetectorChoice {
         }
     }
 
+    /// Returns the features that suit the kind: networks and stored vectors take the samples
+    /// themselves, the others a few numbers that say what a window is like.
+    #[must_use]
+    pub fn usual_features(&self) -> Vec<String> {
+        let names: &[&str] = match self {
+            Self::Dense(_)
+            | Self::Recurrent(_)
+            | Self::Convolution(_)
+            | Self::Pca(_)
+            | Self::Neighbour(_)
+            | Self::Learner(_) => &["samples"],
+            _ => &["mean", "standard_deviation", "peak_to_peak", "slope"],
+        };
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     /// Tells whether the model learns from labels, and so has to see anomalies.
     #[must_use]
     pub fn learns_from_labels(&self) -> bool {

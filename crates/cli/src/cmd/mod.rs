@@ -1,9 +1,11 @@
 //! One file a command: its arguments and what it does.
 
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod demo;
+pub(crate) mod detectors;
 pub(crate) mod device;
 pub(crate) mod evaluate;
 pub(crate) mod export;

@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
@@ -39,9 +39,10 @@ pub(crate) struct RecipeArgs {
     /// The detector's name; without it, that of the output file.
     #[arg(long)]
     name: Option<String>,
-    /// The kind of model; `stonechat detectors` lists them with their settings.
-    #[arg(long, value_name = "KIND", default_value = "dense")]
-    detector: String,
+    /// The kind of model: dense, unless named; `stonechat compare` takes several, or all.
+    /// `stonechat detectors` lists them with their settings.
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    detector: Vec<String>,
     /// Change a setting of the kind, such as trees=50 or fit.beta1=0.8; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, Value)>,
@@ -54,9 +55,9 @@ pub(crate) struct RecipeArgs {
     /// Samples from one window to the next; without it, 1 for windows up to 64 samples, else a whole window.
     #[arg(long, value_name = "SAMPLES")]
     stride: Option<usize>,
-    /// Features of each channel: samples[:BLOCK], centred_samples[:BLOCK], mean, variance,
+    /// Features of each channel; without it, those that suit the detector: samples[:BLOCK], centred_samples[:BLOCK], mean, variance,
     /// standard_deviation, rms, minimum, maximum, peak_to_peak, slope, rolling_mean:SAMPLES.
-    #[arg(long, value_name = "FEATURE", value_delimiter = ',', default_value = "samples")]
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     features: Vec<String>,
     /// Widths of the encoder's layers, such as 16,4; the decoder mirrors them.
     #[arg(long, value_name = "WIDTH", value_delimiter = ',')]
@@ -118,6 +119,8 @@ enum Score {
 
 /// Scores above this quantile make up the tail that peaks over threshold fits.
 const TAIL_QUANTILE: f64 = 0.95;
+/// The kind that is trained where none is named.
+const DEFAULT_KIND: &str = "dense";
 /// Windows up to this length advance by one sample where no stride is given.
 const WINDOW_OF_STRIDE_1_MAX: usize = 64;
 
@@ -134,14 +137,65 @@ fn parse_setting(text: &str) -> Result<(String, Value), String> {
 }
 
 impl RecipeArgs {
+    pub(crate) fn window_len(&self) -> usize {
+        self.window
+    }
+
     pub(crate) fn recipe(&self, default_name: &str) -> anyhow::Result<Recipe> {
+        let choice = match &self.detector[..] {
+            [] => DetectorChoice::of_kind(DEFAULT_KIND)?,
+            [kind] => DetectorChoice::of_kind(kind)?,
+            kinds => bail!(
+                "one detector is trained, but --detector names {}: {}; use `stonechat compare` for several",
+                kinds.len(),
+                kinds.join(", ")
+            ),
+        };
+        let unknown = self.changes(&choice).into_iter().find(|(name, _)| !choice.has(name));
+        if let Some((name, value)) = unknown {
+            // The error names the settings that there are.
+            choice.clone().set(name, value)?;
+        }
+        self.recipe_of(choice, default_name)
+    }
+
+    /// Lays out recipes for the kinds that are named, or for all. Settings change those that have them.
+    pub(crate) fn recipes(&self) -> anyhow::Result<Vec<(String, Recipe)>> {
+        let choices = if self.detector.is_empty() {
+            DetectorChoice::all()
+        } else {
+            let named = self.detector.iter().map(|kind| DetectorChoice::of_kind(kind));
+            named.collect::<Result<_, _>>()?
+        };
+        let named = choices.into_iter().map(|choice| {
+            let kind = choice.kind();
+            Ok((kind.to_owned(), self.recipe_of(choice, kind)?))
+        });
+        named.collect()
+    }
+
+    /// Lays out the recipe for a kind of detector.
+    fn recipe_of(
+        &self,
+        mut detector: DetectorChoice,
+        default_name: &str,
+    ) -> anyhow::Result<Recipe> {
+        for (name, value) in self.changes(&detector) {
+            if detector.has(name) {
+                detector.set(name, value)?;
+            }
+        }
+        let features = match &self.features[..] {
+            [] => detector.usual_features(),
+            features => features.to_vec(),
+        };
         let default_stride = if self.window <= WINDOW_OF_STRIDE_1_MAX { 1 } else { self.window };
         Ok(Recipe {
             name: self.name.clone().unwrap_or_else(|| default_name.to_owned()),
-            detector: self.choice()?,
+            detector,
             window_len: self.window,
             stride: self.stride.unwrap_or(default_stride),
-            features: self.features.clone(),
+            features,
             score: match self.score {
                 Score::MeanAbsolute => ScoreChoice::MeanAbsolute,
                 Score::MeanSquared => ScoreChoice::MeanSquared,
@@ -162,9 +216,8 @@ impl RecipeArgs {
         })
     }
 
-    /// The kind with its settings: first the flags of their own, then `--set`.
-    fn choice(&self) -> anyhow::Result<DetectorChoice> {
-        let mut choice = DetectorChoice::of_kind(&self.detector)?;
+    /// Changes to the kind's settings: first the flags of their own, then `--set`.
+    fn changes(&self, choice: &DetectorChoice) -> Vec<(&str, Value)> {
         let seed = if choice.has("seed") { "seed" } else { "fit.seed" };
         let flags = [
             ("precision", self.precision.clone().map(Value::from)),
@@ -176,15 +229,9 @@ impl RecipeArgs {
             ("fit.patience", self.patience.map(Value::from)),
             (seed, self.seed.map(Value::from)),
         ];
-        for (name, value) in flags {
-            if let Some(value) = value {
-                choice.set(name, value)?;
-            }
-        }
-        for (name, value) in &self.settings {
-            choice.set(name, value.clone())?;
-        }
-        Ok(choice)
+        let flags = flags.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        flags.chain(settings).collect()
     }
 }
 

@@ -20,7 +20,7 @@ pub use page::{PageError, page};
 
 use crate::compile::DetectorFile;
 use crate::cost::{Cost, cost};
-use crate::dataset::Recording;
+use crate::dataset::{DatasetError, Recording};
 use crate::evaluate::{EvaluateError, Metrics, Report, Scored, Subject, Windows, roc_auc};
 use crate::plot::{Span, label_spans};
 use crate::recipe::Recipe;
@@ -77,8 +77,14 @@ fn list(reasons: &[(String, String)]) -> String {
 
 impl Parts {
     /// Splits one recording in the order of time; `anomalous` recordings join the last part.
-    #[must_use]
-    pub fn split(recording: &Recording, anomalous: &[Recording], window_len: usize) -> Self {
+    ///
+    /// # Errors
+    /// Where the channels of an anomalous recording differ.
+    pub fn split(
+        recording: &Recording,
+        anomalous: &[Recording],
+        window_len: usize,
+    ) -> Result<Self, DatasetError> {
         let part = |range| {
             if recording.segment_starts.len() >= CLIPS_MIN {
                 recording.slice_clips(range)
@@ -98,13 +104,15 @@ impl Parts {
     }
 
     /// Takes a recording to train on and one to test on.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Where the channels of an anomalous recording differ.
     pub fn given(
         training: &Recording,
         test: &Recording,
         anomalous: &[Recording],
         window_len: usize,
-    ) -> Self {
+    ) -> Result<Self, DatasetError> {
         let cut = 1.0 - VALIDATION_OF_TRAINING;
         Self::new(
             training.slice_fraction(0.0..cut),
@@ -121,16 +129,15 @@ impl Parts {
         mut test: Recording,
         anomalous: &[Recording],
         window_len: usize,
-    ) -> Self {
+    ) -> Result<Self, DatasetError> {
         for recording in anomalous {
-            // The channels were compared when the recordings were read.
-            let _ = test.append(recording);
+            test.append(recording)?;
         }
         let made_up = !test.labels.as_ref().is_some_and(|labels| labels.contains(&true));
         if made_up {
             test = disturbed(&test, window_len, SEED + 1);
         }
-        Self { training, validation, test, made_up }
+        Ok(Self { training, validation, test, made_up })
     }
 }
 
