@@ -4,7 +4,6 @@ use core::fmt;
 
 use crate::decision::{Decision, Verdict};
 use crate::detector::{Detector, Outcome, finite};
-use crate::limits::SCALED_FEATURE_ABS_MAX;
 use crate::window::Window;
 
 /// What a complete window gave.
@@ -162,15 +161,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
     fn scale(&mut self) {
         let entries = self.features.iter().zip(self.detector.scaler());
         for (scaled, (feature, entry)) in self.scaled.iter_mut().zip(entries) {
-            let value = (feature - entry.offset) * entry.gain;
-            // The order of the comparisons turns NaN into the upper bound.
-            *scaled = if value <= -SCALED_FEATURE_ABS_MAX {
-                -SCALED_FEATURE_ABS_MAX
-            } else if value < SCALED_FEATURE_ABS_MAX {
-                value
-            } else {
-                SCALED_FEATURE_ABS_MAX
-            };
+            *scaled = entry.scale(*feature);
         }
     }
 
@@ -204,7 +195,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
     #[must_use]
     pub fn reconstruction(&self, index: usize) -> Option<f32> {
         let entry = self.detector.scaler().get(index)?;
-        self.reconstruction.get(index).map(|scaled| scaled / entry.gain + entry.offset)
+        self.reconstruction.get(index).map(|scaled| entry.unscale(*scaled))
     }
 
     /// Returns the verdict that holds now.

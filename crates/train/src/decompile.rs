@@ -38,6 +38,40 @@ pub fn decompile(detector: &Detector<'_>) -> Option<DetectorNetwork> {
     }
 }
 
+/// A half of an autoencoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// From the features to the code.
+    Encoder,
+    /// From the code back.
+    Decoder,
+}
+
+impl DetectorNetwork {
+    /// Returns one half, of which the encoder has so many layers.
+    #[must_use]
+    pub fn half(self, half: Half, encoder_layers: usize) -> Self {
+        fn cut<T>(mut layers: Vec<T>, half: Half, at: usize) -> Vec<T> {
+            let decoder = layers.split_off(at.min(layers.len()));
+            if half == Half::Encoder { layers } else { decoder }
+        }
+        match self {
+            Self::Float(network) => {
+                Self::Float(Network { layers: cut(network.layers, half, encoder_layers) })
+            }
+            Self::Int8(network) => {
+                let last = encoder_layers.checked_sub(1).and_then(|last| network.layers.get(last));
+                let (input_scale, input_zero_point) = match (half, last) {
+                    (Half::Decoder, Some(layer)) => (layer.output_scale, layer.output_zero_point),
+                    _ => (network.input_scale, network.input_zero_point),
+                };
+                let layers = cut(network.layers, half, encoder_layers);
+                Self::Int8(QuantisedNetwork { input_scale, input_zero_point, layers })
+            }
+        }
+    }
+}
+
 fn activation(number: u16) -> Activation {
     match CoreActivation::from_number(number) {
         Some(CoreActivation::Relu) => Activation::Relu,

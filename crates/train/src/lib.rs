@@ -15,6 +15,7 @@ pub mod decompile;
 pub mod evaluate;
 pub mod export;
 pub mod fit;
+pub mod latent;
 pub mod limits;
 pub mod network;
 pub mod plot;

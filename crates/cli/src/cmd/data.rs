@@ -78,7 +78,7 @@ impl ImportArgs {
         }
         let recording = self.read.read_all(&self.recordings, output)?;
         if let Some(path) = &self.output {
-            write(path, &recording)?;
+            write_recording(path, &recording)?;
         }
         let imported = summarise(&recording, self.output.as_ref());
         output.result(&imported, || text(&imported));
@@ -86,7 +86,7 @@ impl ImportArgs {
     }
 }
 
-fn write(path: &std::path::Path, recording: &Recording) -> anyhow::Result<()> {
+pub(crate) fn write_recording(path: &std::path::Path, recording: &Recording) -> anyhow::Result<()> {
     let is_parquet = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
     if is_parquet {
         write_parquet(path, recording)?;
@@ -223,7 +223,7 @@ impl SynthArgs {
             ..synth::Options::default()
         };
         let (recording, faults) = synth::temperature(&options)?;
-        write(&self.output, &recording)?;
+        write_recording(&self.output, &recording)?;
         if !faults.is_empty() {
             let mut sidecar = self.output.clone().into_os_string();
             sidecar.push(".faults.json");

@@ -1,3 +1,5 @@
+use core::ops::Range;
+
 use bytemuck::from_bytes;
 
 use super::format::{DenseHeader, DenseLayerEntry};
@@ -90,6 +92,13 @@ impl Layers<'_> {
     pub(super) fn vector_len(&self) -> usize {
         self.entries.first().map_or(0, |entry| entry.inputs as usize)
     }
+
+    /// Returns after how many layers the vector is shortest, and how long it is there.
+    pub(super) fn code(&self) -> (usize, usize) {
+        let outputs = self.entries.iter().map(|entry| entry.outputs as usize).enumerate();
+        let shortest = outputs.min_by_key(|(_, outputs)| *outputs);
+        shortest.map_or((0, 0), |(index, outputs)| (index + 1, outputs))
+    }
 }
 
 /// Dense layers in single precision.
@@ -145,17 +154,36 @@ impl<'d> Dense<'d> {
         reconstruction: &mut [f32],
         memory: &mut [f32],
     ) -> Outcome {
+        self.run_layers(0..self.layers.entries.len(), vector, reconstruction, memory);
+        subtract(vector, reconstruction);
+        Outcome::Residuals
+    }
+
+    /// Runs some of the layers.
+    pub(super) fn run_layers(
+        &self,
+        layers: Range<usize>,
+        inputs: &[f32],
+        outputs: &mut [f32],
+        memory: &mut [f32],
+    ) {
         let (mut source, mut target) = memory.split_at_mut(self.layers.width_max);
-        let last = self.layers.entries.len() - 1;
-        for (index, numbers) in self.layers().enumerate() {
-            let from: &[f32] =
-                if index == 0 { &*vector } else { &source[..numbers.entry.inputs as usize] };
-            let to: &mut [f32] = if index == last { &mut *reconstruction } else { &mut *target };
+        let last = layers.end.saturating_sub(1);
+        for (index, numbers) in self.layers().enumerate().take(layers.end).skip(layers.start) {
+            let from: &[f32] = if index == layers.start {
+                inputs
+            } else {
+                &source[..numbers.entry.inputs as usize]
+            };
+            let to: &mut [f32] = if index == last { &mut *outputs } else { &mut *target };
             layer(from, &numbers, to);
             core::mem::swap(&mut source, &mut target);
         }
-        subtract(vector, reconstruction);
-        Outcome::Residuals
+    }
+
+    /// Returns after how many layers the vector is shortest, and how long it is there.
+    pub(super) fn code(&self) -> (usize, usize) {
+        self.layers.code()
     }
 }
 

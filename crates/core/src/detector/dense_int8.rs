@@ -1,6 +1,8 @@
 //! Dense layers in int8, after the TensorFlow Lite 8-bit quantisation specification, with the
 //! rounding of TensorFlow Lite Micro (gemmlowp: round to nearest twice).
 
+use core::ops::Range;
+
 use super::dense::{Activation, Layers, subtract};
 use super::format::{DenseLayerEntry, OUTPUT_GROUP, Requantisation, weight_index};
 use super::{LoadError, Outcome, Work, array};
@@ -121,7 +123,8 @@ impl<'d> DenseInt8<'d> {
         memory: &mut [f32],
     ) -> Outcome {
         let header = self.layers.header;
-        let outputs = self.run_layers(bytemuck::cast_slice_mut(memory), |quantised| {
+        let all = 0..self.layers.entries.len();
+        let outputs = self.run_layers(all, bytemuck::cast_slice_mut(memory), |quantised| {
             quantise(vector, header.input_scale, header.input_zero_point, quantised);
         });
         for (output, quantised) in reconstruction.iter_mut().zip(outputs) {
@@ -139,7 +142,8 @@ impl<'d> DenseInt8<'d> {
         if memory.len() < self.memory_words() {
             return;
         }
-        let result = self.run_layers(bytemuck::cast_slice_mut(memory), |quantised| {
+        let all = 0..self.layers.entries.len();
+        let result = self.run_layers(all, bytemuck::cast_slice_mut(memory), |quantised| {
             for (quantised, input) in quantised.iter_mut().zip(inputs) {
                 *quantised = *input;
             }
@@ -149,12 +153,48 @@ impl<'d> DenseInt8<'d> {
         }
     }
 
-    /// Lets `fill` write the input, runs the layers between the two halves of `memory` in turn, and
-    /// returns the half that holds the output.
-    fn run_layers<'m>(&self, memory: &'m mut [i8], fill: impl FnOnce(&mut [i8])) -> &'m [i8] {
+    /// Runs some of the layers from `inputs` to `outputs`, both in the units that the numbers between
+    /// those layers have in single precision.
+    pub(super) fn run_part(
+        &self,
+        layers: Range<usize>,
+        inputs: &[f32],
+        outputs: &mut [f32],
+        memory: &mut [f32],
+    ) {
+        let (scale, zero_point) = self.quantisation_before(layers.start);
+        let (output_scale, output_zero_point) = self.quantisation_before(layers.end);
+        let result = self.run_layers(layers, bytemuck::cast_slice_mut(memory), |quantised| {
+            quantise(inputs, scale, zero_point, quantised);
+        });
+        for (output, quantised) in outputs.iter_mut().zip(result) {
+            *output = (i32::from(*quantised) - output_zero_point) as f32 * output_scale;
+        }
+    }
+
+    fn quantisation_before(&self, layer: usize) -> (f32, i32) {
+        let before = layer.checked_sub(1).and_then(|index| self.layers.entries.get(index));
+        before.map_or(self.input_quantisation(), |entry| {
+            (entry.output_scale, entry.output_zero_point)
+        })
+    }
+
+    /// Returns after how many layers the vector is shortest, and how long it is there.
+    pub(super) fn code(&self) -> (usize, usize) {
+        self.layers.code()
+    }
+
+    /// Lets `fill` write the input, runs some of the layers between the two halves of `memory` in
+    /// turn, and returns the half that holds the output.
+    fn run_layers<'m>(
+        &self,
+        layers: Range<usize>,
+        memory: &'m mut [i8],
+        fill: impl FnOnce(&mut [i8]),
+    ) -> &'m [i8] {
         let (mut source, mut target) = memory.split_at_mut(4 * self.half_words());
         fill(source);
-        for numbers in self.layers() {
+        for numbers in self.layers().take(layers.end).skip(layers.start) {
             layer(&source[..numbers.entry.inputs as usize], &numbers, target);
             core::mem::swap(&mut source, &mut target);
         }

@@ -25,7 +25,9 @@ pub mod robust_zscore;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::limits::{CHANNEL_NAME_LEN, DETECTOR_NAME_LEN, TRACE_NAME_LEN, UNIT_LEN};
+use crate::limits::{
+    CHANNEL_NAME_LEN, DETECTOR_NAME_LEN, SCALED_FEATURE_ABS_MAX, TRACE_NAME_LEN, UNIT_LEN,
+};
 
 #[cfg(target_endian = "big")]
 compile_error!("the detector file is read in place and is little-endian");
@@ -149,6 +151,28 @@ pub struct ScalerEntry {
     pub offset: f32,
     /// 4: in one over the feature's unit; not zero.
     pub gain: f32,
+}
+
+impl ScalerEntry {
+    /// Scales a feature and bounds it to [`SCALED_FEATURE_ABS_MAX`]; NaN becomes the upper bound.
+    #[must_use]
+    pub fn scale(&self, feature: f32) -> f32 {
+        let value = (feature - self.offset) * self.gain;
+        // The order of the comparisons is what decides about NaN.
+        if value <= -SCALED_FEATURE_ABS_MAX {
+            -SCALED_FEATURE_ABS_MAX
+        } else if value < SCALED_FEATURE_ABS_MAX {
+            value
+        } else {
+            SCALED_FEATURE_ABS_MAX
+        }
+    }
+
+    /// Returns a scaled feature to its own unit.
+    #[must_use]
+    pub fn unscale(&self, scaled: f32) -> f32 {
+        scaled / self.gain + self.offset
+    }
 }
 
 /// What is reported of each window: some numbers of the feature vector beside their reconstruction.
