@@ -52,3 +52,7 @@ pub const OUTBOX_SLOT_LEN: usize = 1_024;
 pub const OUTBOX_SLOTS_MAX: usize = 16;
 /// The largest magnitude that a sensor's range may name, so that sums of squares stay finite.
 pub const SENSOR_RANGE_ABS_MAX: f32 = 1.0e9;
+/// The most trees of a forest.
+pub const TREES_MAX: usize = 4_096;
+/// The most classes between which a random forest tells.
+pub const FOREST_CLASSES_MAX: usize = 16;

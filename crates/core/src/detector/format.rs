@@ -22,6 +22,7 @@ pub mod one_class;
 pub mod random_forest;
 pub mod recurrent;
 pub mod robust_zscore;
+pub mod trees;
 
 use bytemuck::{Pod, Zeroable};
 

@@ -22,6 +22,7 @@ mod recurrent;
 mod recurrent_int8;
 mod robust_zscore;
 mod score;
+mod trees;
 mod work;
 mod zscore;
 

@@ -18,6 +18,7 @@ pub mod random_forest;
 pub mod recurrent;
 pub mod robust_zscore;
 mod trainer;
+pub mod tree;
 pub mod z_score;
 
 #[cfg(test)]
@@ -273,6 +274,9 @@ pub enum FitError {
     /// The network cannot be quantised.
     #[error(transparent)]
     Quantise(#[from] QuantiseError),
+    /// The forest cannot be fitted.
+    #[error(transparent)]
+    Forest(#[from] tree::ForestError),
     /// This kind of model cannot be fitted yet.
     #[error("this kind of detector cannot be trained yet")]
     Unavailable,

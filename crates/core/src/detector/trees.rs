@@ -1,0 +1,273 @@
+//! Decision trees over ranks: checked once, then walked without recursion.
+
+use super::format::trees::{
+    LEFT_IS_LEAF, MARK_BITS, RIGHT_IS_LEAF, ROOT_IS_LEAF, TreesHeader, order_key,
+};
+use super::{LoadError, Work, array};
+use crate::limits::TREES_MAX;
+
+/// The trees of a forest; see [`super::format::trees`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trees<'d> {
+    roots: &'d [u32],
+    starts: &'d [u32],
+    thresholds: &'d [i32],
+    nodes: Nodes<'d>,
+    leaves: &'d [u32],
+    record_len: usize,
+    fields: Fields,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Nodes<'d> {
+    Narrow(&'d [[u32; 1]]),
+    Wide(&'d [[u32; 2]]),
+}
+
+/// Where the fields of a node's first word stand.
+#[derive(Clone, Copy, Debug)]
+struct Fields {
+    /// Marks and rank.
+    rank_mask: u32,
+    feature_shift: u32,
+    reference_shift: u32,
+    reference_mask: u32,
+}
+
+impl<'d> Trees<'d> {
+    /// Reads trees whose leaf records have `record_len` numbers, and checks that no walk leaves them.
+    pub(super) fn load(
+        model: &'d [u8],
+        header: &TreesHeader,
+        vector_len: usize,
+        record_len: usize,
+    ) -> Result<Self, LoadError> {
+        let count = |count: u32| count as usize;
+        let leaf_words = count(header.leaf_count).checked_mul(record_len).ok_or(LoadError::Part)?;
+        let nodes = match header.node_words {
+            1 => Nodes::Narrow(array(model, header.nodes, count(header.node_count))?),
+            2 => Nodes::Wide(array(model, header.nodes, count(header.node_count))?),
+            _ => return Err(LoadError::Model),
+        };
+        let trees = Self {
+            roots: array(model, header.roots, count(header.tree_count))?,
+            starts: array(model, header.starts, vector_len + 1)?,
+            thresholds: array(model, header.thresholds, count(header.threshold_count))?,
+            nodes,
+            leaves: array(model, header.leaves, leaf_words)?,
+            record_len,
+            fields: Fields::new(header)?,
+        };
+        let legal = (1..=TREES_MAX).contains(&trees.roots.len())
+            && trees.thresholds_are_legal()
+            && match trees.nodes {
+                Nodes::Narrow(nodes) => trees.nodes_are_legal(nodes),
+                Nodes::Wide(nodes) => trees.nodes_are_legal(nodes),
+            };
+        if legal { Ok(trees) } else { Err(LoadError::Model) }
+    }
+
+    fn record_count(&self) -> usize {
+        self.leaves.len() / self.record_len.max(1)
+    }
+
+    /// The thresholds of each feature ascend, and each feature's follow the last one's.
+    fn thresholds_are_legal(&self) -> bool {
+        let begins = self.starts.first() == Some(&0);
+        let ends = self.starts.last().is_some_and(|end| *end as usize == self.thresholds.len());
+        begins
+            && ends
+            && self.starts.windows(2).all(|bounds| {
+                self.thresholds
+                    .get(bounds[0] as usize..bounds[1] as usize)
+                    .is_some_and(|thresholds| thresholds.is_sorted_by(|a, b| a < b))
+            })
+    }
+
+    /// Every node names a threshold that exists, and leads to a leaf or a later node: a walk ends.
+    fn nodes_are_legal<const WORDS: usize>(&self, nodes: &[[u32; WORDS]]) -> bool {
+        let records = self.record_count();
+        let nodes_are_legal = nodes.iter().enumerate().all(|(index, node)| {
+            let word = node[0];
+            let feature = (word >> self.fields.feature_shift) as usize;
+            let rank = ((word & self.fields.rank_mask) >> MARK_BITS) as usize;
+            let thresholds = self
+                .starts
+                .get(feature..)
+                .and_then(|starts| starts.first_chunk())
+                .map_or(0, |[start, end]| (end - start) as usize);
+            let reference = self.fields.reference(node) as usize;
+            let next = index + 1;
+            let (left, right) = (word & LEFT_IS_LEAF != 0, word & RIGHT_IS_LEAF != 0);
+            let children = match (left, right) {
+                (true, true) => reference + 1 < records,
+                (true, false) | (false, true) => reference < records && next < nodes.len(),
+                (false, false) => next.saturating_add(reference) < nodes.len(),
+            };
+            rank < thresholds && children
+        });
+        nodes_are_legal
+            && self.roots.iter().all(|root| {
+                let index = (root & !ROOT_IS_LEAF) as usize;
+                index < if root & ROOT_IS_LEAF == 0 { nodes.len() } else { records }
+            })
+    }
+
+    pub(super) fn tree_count(&self) -> usize {
+        self.roots.len()
+    }
+
+    /// Every leaf record.
+    pub(super) fn records(&self) -> impl Iterator<Item = &'d [u32]> {
+        self.leaves.chunks_exact(self.record_len.max(1))
+    }
+
+    /// Numbers of a vector, and so words of its ranks.
+    pub(super) fn vector_len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Counts the steps of a run: the search in each feature's thresholds, and in each tree the walk
+    /// that always follows the child with more nodes, which most rows do.
+    pub(super) fn work(&self) -> Work {
+        let searches = self.starts.windows(2).map(|bounds| {
+            let count = bounds[1].saturating_sub(bounds[0]);
+            1 + u64::from(u32::BITS - count.leading_zeros())
+        });
+        let walks = match self.nodes {
+            Nodes::Narrow(nodes) => self.levels(nodes),
+            Nodes::Wide(nodes) => self.levels(nodes),
+        };
+        let records = self.roots.len() * self.record_len;
+        let integer_steps = searches.sum::<u64>() + walks + records as u64;
+        Work { integer_steps, ..Work::default() }
+    }
+
+    fn levels<const WORDS: usize>(&self, nodes: &[[u32; WORDS]]) -> u64 {
+        let mut levels = 0;
+        for (tree, root) in self.roots.iter().enumerate() {
+            if root & ROOT_IS_LEAF != 0 {
+                continue;
+            }
+            let mut index = *root as usize;
+            let next_root = self.roots.get(tree + 1).map(|root| *root as usize);
+            let mut end = next_root.unwrap_or(nodes.len()).min(nodes.len());
+            // The index grows, as in a walk.
+            while let Some(node) = nodes.get(index) {
+                levels += 1;
+                index += 1;
+                match node[0] & (LEFT_IS_LEAF | RIGHT_IS_LEAF) {
+                    0 => {
+                        let right = index + self.fields.reference(node) as usize;
+                        if right - index >= end.saturating_sub(right) {
+                            end = right;
+                        } else {
+                            index = right;
+                        }
+                    }
+                    LEFT_IS_LEAF | RIGHT_IS_LEAF => {}
+                    _ => break,
+                }
+            }
+        }
+        levels
+    }
+
+    /// Quantises a vector. A rank stands where a node has it, above the marks.
+    pub(super) fn rank(&self, vector: &[f32], ranks: &mut [u32]) {
+        let mut start = 0;
+        let ends = self.starts.iter().skip(1);
+        for ((x, rank), end) in vector.iter().zip(ranks).zip(ends) {
+            let end = *end as usize;
+            let key = order_key(*x);
+            // Checked when the detector was loaded.
+            let thresholds = self.thresholds.get(start..end).unwrap_or(&[]);
+            *rank = (thresholds.partition_point(|threshold| *threshold < key) as u32) << MARK_BITS;
+            start = end;
+        }
+    }
+
+    /// Hands the record of each tree's leaf to `add`, in the order of the trees.
+    #[inline(always)]
+    pub(super) fn each_leaf(&self, ranks: &[u32], add: impl FnMut(&[u32])) {
+        match self.nodes {
+            Nodes::Narrow(nodes) => self.walk_all(nodes, ranks, add),
+            Nodes::Wide(nodes) => self.walk_all(nodes, ranks, add),
+        }
+    }
+
+    #[inline(always)]
+    fn walk_all<const WORDS: usize>(
+        &self,
+        nodes: &[[u32; WORDS]],
+        ranks: &[u32],
+        mut add: impl FnMut(&[u32]),
+    ) {
+        for root in self.roots {
+            let index = (root & !ROOT_IS_LEAF) as usize;
+            let record = if root & ROOT_IS_LEAF == 0 {
+                self.fields.walk(nodes, ranks, index)
+            } else {
+                index
+            };
+            let start = record * self.record_len;
+            // Checked when the detector was loaded.
+            if let Some(record) = self.leaves.get(start..start + self.record_len) {
+                add(record);
+            }
+        }
+    }
+}
+
+impl Fields {
+    fn new(header: &TreesHeader) -> Result<Self, LoadError> {
+        let marks_and_rank = MARK_BITS + u32::from(header.rank_bits);
+        let feature_bits = u32::from(header.feature_bits);
+        if feature_bits == 0 || marks_and_rank + feature_bits > u32::BITS {
+            return Err(LoadError::Model);
+        }
+        let reference_bits = u32::BITS - marks_and_rank - feature_bits;
+        // A shift by all 32 bits is never needed: at least one bit is the feature's.
+        Ok(Self {
+            rank_mask: (1 << marks_and_rank) - 1,
+            feature_shift: u32::BITS - feature_bits,
+            reference_shift: marks_and_rank,
+            reference_mask: (1_u32 << reference_bits) - 1,
+        })
+    }
+
+    #[inline(always)]
+    fn reference<const WORDS: usize>(&self, node: &[u32; WORDS]) -> u32 {
+        if WORDS == 1 {
+            (node[0] >> self.reference_shift) & self.reference_mask
+        } else {
+            node[WORDS - 1]
+        }
+    }
+
+    /// Walks from a node to a leaf and returns the leaf's record.
+    #[inline(always)]
+    fn walk<const WORDS: usize>(
+        &self,
+        nodes: &[[u32; WORDS]],
+        ranks: &[u32],
+        mut index: usize,
+    ) -> usize {
+        // Both lookups succeed and the index grows: checked when the detector was loaded.
+        while let Some(node) = nodes.get(index) {
+            let word = node[0];
+            let Some(rank) = ranks.get((word >> self.feature_shift) as usize) else { break };
+            index += 1;
+            if *rank <= word & self.rank_mask {
+                if word & LEFT_IS_LEAF != 0 {
+                    return self.reference(node) as usize;
+                }
+            } else if word & RIGHT_IS_LEAF != 0 {
+                return (self.reference(node) + (word & LEFT_IS_LEAF)) as usize;
+            } else if word & LEFT_IS_LEAF == 0 {
+                index += self.reference(node) as usize;
+            }
+        }
+        0
+    }
+}
