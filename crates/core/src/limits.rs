@@ -22,6 +22,14 @@ pub const LAYERS_MAX: usize = 32;
 pub const LAYER_WIDTH_MAX: usize = 4_096;
 /// The most vectors that a nearest-neighbour model stores.
 pub const NEIGHBOURS_MAX: usize = 4_096;
+/// The most recurrent layers of an encoder or a decoder.
+pub const RECURRENT_LAYERS_MAX: usize = 8;
+/// The most vectors in a window of a recurrent network.
+pub const RECURRENT_STEPS_MAX: usize = 4_096;
+/// The most windows that a recurrent network has under way at once.
+pub const RECURRENT_LANES_MAX: usize = 64;
+/// The greatest magnitude of a weight or bias of a recurrent network, so that its sums stay finite.
+pub const RECURRENT_WEIGHT_ABS_MAX: f32 = 1.0e6;
 /// The largest detector file in bytes.
 pub const DETECTOR_FILE_LEN_MAX: usize = 16 * 1024 * 1024;
 /// The longest provenance text in bytes.

@@ -138,6 +138,7 @@ impl<'d, 'm> Pipeline<'d, 'm> {
         let engine = self.detector.engine();
         let score = match engine.run(self.scaled, self.reconstruction, self.engine_memory) {
             Outcome::Residuals => {
+                self.restore_source();
                 self.detector.score_rule().score(self.scaled, self.detector.gains())
             }
             Outcome::Score(score) => finite(score),
@@ -178,7 +179,18 @@ impl<'d, 'm> Pipeline<'d, 'm> {
         &self.detector
     }
 
-    /// Returns the features of the last window, in their own units.
+    /// Puts the features in place that the engine's reconstruction belongs to, where these are not
+    /// those of the newest window.
+    fn restore_source(&mut self) {
+        let Some(source) = self.detector.engine().source(self.engine_memory) else { return };
+        let entries = source.iter().zip(self.detector.scaler());
+        for (feature, (scaled, entry)) in self.features.iter_mut().zip(entries) {
+            *feature = scaled / entry.gain + entry.offset;
+        }
+    }
+
+    /// Returns the features that the last result speaks of, in their own units: those of the last
+    /// window, but for a recurrent autoencoder those a whole reconstruction earlier.
     #[must_use]
     pub fn features(&self) -> &[f32] {
         self.features

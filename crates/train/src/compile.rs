@@ -14,7 +14,7 @@ use stonechat_core::limits::DETECTOR_FILE_LEN_MAX;
 use stonechat_core::sample::Quantity;
 use thiserror::Error;
 
-use crate::network::{Activation, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
+use crate::network::{Activation, Layer, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
 
 /// Everything that a detector file holds.
 #[derive(Clone, Debug)]
@@ -293,23 +293,28 @@ fn activation_number(activation: Activation) -> u16 {
     activation as u16
 }
 
+/// Appends the arrays of a dense layer in single precision and returns its entry.
+pub(crate) fn dense_entry(bytes: &mut Vec<u8>, layer: &Layer) -> DenseLayerEntry {
+    DenseLayerEntry {
+        inputs: number(layer.inputs),
+        outputs: number(layer.outputs),
+        weights: append(bytes, &layer.weights).offset,
+        bias: append(bytes, &layer.bias).offset,
+        requantisation: 0,
+        activation: activation_number(layer.activation),
+        reserved: 0,
+        output_zero_point: 0,
+        output_minimum: 0,
+        output_maximum: 0,
+        output_scale: 0.0,
+    }
+}
+
 fn dense(network: &Network) -> Vec<u8> {
     let mut bytes = room_for_layers(network.layers.len());
     let mut entries = Vec::new();
     for layer in &network.layers {
-        entries.push(DenseLayerEntry {
-            inputs: number(layer.inputs),
-            outputs: number(layer.outputs),
-            weights: append(&mut bytes, &layer.weights).offset,
-            bias: append(&mut bytes, &layer.bias).offset,
-            requantisation: 0,
-            activation: activation_number(layer.activation),
-            reserved: 0,
-            output_zero_point: 0,
-            output_minimum: 0,
-            output_maximum: 0,
-            output_scale: 0.0,
-        });
+        entries.push(dense_entry(&mut bytes, layer));
     }
     let header = DenseHeader {
         layer_count: number(network.layers.len()),
@@ -323,28 +328,39 @@ fn dense(network: &Network) -> Vec<u8> {
     bytes
 }
 
+/// Appends the arrays of a dense layer in int8 and returns its entry; scale and zero point are those
+/// of its input.
+pub(crate) fn dense_int8_entry(
+    bytes: &mut Vec<u8>,
+    layer: &QuantisedLayer,
+    scale: f32,
+    zero_point: i32,
+) -> DenseLayerEntry {
+    let least = match layer.activation {
+        Activation::Relu => layer.output_zero_point.max(i32::from(i8::MIN)),
+        _ => i32::from(i8::MIN),
+    };
+    DenseLayerEntry {
+        inputs: number(layer.inputs),
+        outputs: number(layer.outputs),
+        weights: append(bytes, &packed_weights(layer)).offset,
+        bias: append(bytes, &folded_bias(layer, zero_point)).offset,
+        requantisation: append(bytes, &requantisation(layer, scale)).offset,
+        activation: activation_number(layer.activation),
+        reserved: 0,
+        output_zero_point: layer.output_zero_point,
+        output_minimum: least,
+        output_maximum: i32::from(i8::MAX),
+        output_scale: layer.output_scale,
+    }
+}
+
 fn dense_int8(network: &QuantisedNetwork) -> Vec<u8> {
     let mut bytes = room_for_layers(network.layers.len());
     let mut entries = Vec::new();
     let (mut scale, mut zero_point) = (network.input_scale, network.input_zero_point);
     for layer in &network.layers {
-        let least = match layer.activation {
-            Activation::Relu => layer.output_zero_point.max(i32::from(i8::MIN)),
-            _ => i32::from(i8::MIN),
-        };
-        entries.push(DenseLayerEntry {
-            inputs: number(layer.inputs),
-            outputs: number(layer.outputs),
-            weights: append(&mut bytes, &packed_weights(layer)).offset,
-            bias: append(&mut bytes, &folded_bias(layer, zero_point)).offset,
-            requantisation: append(&mut bytes, &requantisation(layer, scale)).offset,
-            activation: activation_number(layer.activation),
-            reserved: 0,
-            output_zero_point: layer.output_zero_point,
-            output_minimum: least,
-            output_maximum: i32::from(i8::MAX),
-            output_scale: layer.output_scale,
-        });
+        entries.push(dense_int8_entry(&mut bytes, layer, scale, zero_point));
         (scale, zero_point) = (layer.output_scale, layer.output_zero_point);
     }
     let header = DenseHeader {
@@ -396,7 +412,7 @@ fn requantisation(layer: &QuantisedLayer, input_scale: f32) -> Vec<Requantisatio
 }
 
 /// Splits a factor as TensorFlow Lite's `QuantizeMultiplier` does.
-fn split_factor(factor: f64) -> Requantisation {
+pub(crate) fn split_factor(factor: f64) -> Requantisation {
     if factor == 0.0 {
         return Requantisation::default();
     }

@@ -290,7 +290,7 @@ pub(crate) fn check_chain(
     Ok(())
 }
 
-fn check_length(
+pub(crate) fn check_length(
     layer: usize,
     tensor: &'static str,
     found: usize,

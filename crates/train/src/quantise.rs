@@ -5,6 +5,8 @@
 //! Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 //! Integer-Arithmetic-Only Inference", equations 1 to 11.
 
+pub mod recurrent;
+
 use thiserror::Error;
 
 use crate::limits::{BIAS_STEPS_MAX, CALIBRATION_VALUES_MAX};
@@ -63,6 +65,17 @@ pub enum QuantiseError {
         /// The network's inputs.
         needed: usize,
     },
+    /// No run of calibration rows fills a window.
+    #[error(
+        "the longest run without a gap has {longest} rows, but a window takes {steps}: give longer \
+         recordings, or train with a shorter window"
+    )]
+    Short {
+        /// Rows of the longest run.
+        longest: usize,
+        /// Rows of a window.
+        steps: usize,
+    },
     /// The share to leave out is no share.
     #[error("the calibration percentile leaves out {share}; it must be from 0 to below 0.5")]
     Share {
@@ -114,11 +127,7 @@ pub fn quantise(
     if calibration.width() != network.inputs() {
         return Err(QuantiseError::Width { found: calibration.width(), needed: network.inputs() });
     }
-    if let Calibration::Percentile(share) = options.calibration
-        && !(0.0..0.5).contains(&share)
-    {
-        return Err(QuantiseError::Share { share });
-    }
+    check_share(options.calibration)?;
     let grids = activation_grids(network, calibration, options.calibration)?;
     let layers = network.layers.iter().zip(grids.windows(2));
     let quantised = QuantisedNetwork {
@@ -130,6 +139,15 @@ pub fn quantise(
     };
     quantised.check()?;
     Ok(quantised)
+}
+
+fn check_share(calibration: Calibration) -> Result<(), QuantiseError> {
+    match calibration {
+        Calibration::Percentile(share) if !(0.0..0.5).contains(&share) => {
+            Err(QuantiseError::Share { share })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The grid of the input and of each layer's output, over the calibration rows.
@@ -245,8 +263,7 @@ fn quantise_layer(
     let scale_of = |output: usize| weight_scales[output.min(weight_scales.len() - 1)];
     let steps = |(index, (weights, _)): (usize, (&[f32], &f32))| -> Vec<i8> {
         let scale = scale_of(index);
-        let step = |weight: &f32| (weight / scale).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS);
-        weights.iter().map(|weight| step(weight) as i8).collect()
+        weights.iter().map(|weight| weight_steps(*weight, scale)).collect()
     };
     let bias_steps = |(index, (_, bias)): (usize, (&[f32], &f32))| {
         let scale = f64::from(input.scale) * f64::from(scale_of(index));
@@ -262,6 +279,10 @@ fn quantise_layer(
         activation: layer.activation,
         weight_scales,
     }
+}
+
+fn weight_steps(weight: f32, scale: f32) -> i8 {
+    (weight / scale).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS) as i8
 }
 
 /// The scale that fits the greatest weight into 127 steps and the bias into [`BIAS_STEPS_MAX`].

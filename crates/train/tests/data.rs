@@ -2,6 +2,8 @@
 //!
 //! Run by `cargo xtask test --only data`.
 
+mod lstm;
+
 use std::path::{Path, PathBuf};
 
 use stonechat_train::dataset::{ReadOptions, read, read_intervals};
@@ -144,4 +146,10 @@ fn nab_labels_the_machine() {
         read_intervals(&windows, "machine_temperature_system_failure.csv").unwrap(),
         intervals
     );
+}
+
+#[test]
+#[ignore = "needs recorded models: cargo xtask test --only data"]
+fn an_int8_lstm_equals_tflm_bit_for_bit() {
+    lstm::check_against_tflm(&data().join("models"));
 }

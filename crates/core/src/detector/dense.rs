@@ -205,7 +205,7 @@ pub struct FloatLayer<'d> {
     pub bias: &'d [f32],
 }
 
-fn float_layer<'d>(
+pub(super) fn float_layer<'d>(
     model: &'d [u8],
     entry: &'d DenseLayerEntry,
 ) -> Result<FloatLayer<'d>, LoadError> {
@@ -217,7 +217,7 @@ fn float_layer<'d>(
     })
 }
 
-fn layer(from: &[f32], numbers: &FloatLayer<'_>, to: &mut [f32]) {
+pub(super) fn layer(from: &[f32], numbers: &FloatLayer<'_>, to: &mut [f32]) {
     // Checked when the detector was loaded.
     let activation =
         Activation::from_number(numbers.entry.activation).unwrap_or(Activation::Linear);

@@ -27,6 +27,19 @@ pub struct Int8Layer<'d> {
 }
 
 impl<'d> Int8Layer<'d> {
+    /// Tells whether zero point, bounds, scale and factors are in their ranges.
+    pub(super) fn is_legal(&self) -> bool {
+        let int8 = i32::from(i8::MIN)..=i32::from(i8::MAX);
+        let entry = self.entry;
+        int8.contains(&entry.output_zero_point)
+            && int8.contains(&entry.output_minimum)
+            && int8.contains(&entry.output_maximum)
+            && entry.output_minimum <= entry.output_maximum
+            && entry.output_scale.is_finite()
+            && entry.output_scale > 0.0
+            && self.requantisation.iter().all(requantisation_is_legal)
+    }
+
     /// Returns the weights of one output, in the order of the inputs.
     pub fn row(&self, output: usize) -> impl Iterator<Item = i8> + use<'d> {
         let Self { entry, weights, .. } = *self;
@@ -37,7 +50,10 @@ impl<'d> Int8Layer<'d> {
     }
 }
 
-fn int8_layer<'d>(model: &'d [u8], entry: &'d DenseLayerEntry) -> Result<Int8Layer<'d>, LoadError> {
+pub(super) fn int8_layer<'d>(
+    model: &'d [u8],
+    entry: &'d DenseLayerEntry,
+) -> Result<Int8Layer<'d>, LoadError> {
     let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
     Ok(Int8Layer {
         entry,
@@ -62,15 +78,7 @@ impl<'d> DenseInt8<'d> {
             legal &= matches!(
                 Activation::from_number(entry.activation),
                 Some(Activation::Linear | Activation::Relu)
-            ) && int8.contains(&entry.output_zero_point)
-                && int8.contains(&entry.output_minimum)
-                && int8.contains(&entry.output_maximum)
-                && entry.output_minimum <= entry.output_maximum
-                && scale_is_legal(entry.output_scale)
-                && numbers
-                    .requantisation
-                    .iter()
-                    .all(|factor| factor.multiplier >= 0 && (-31..=30).contains(&factor.shift));
+            ) && numbers.is_legal();
         }
         if legal { Ok(Self { layers }) } else { Err(LoadError::Model) }
     }
@@ -203,7 +211,7 @@ impl<'d> DenseInt8<'d> {
 }
 
 /// Quantises as TensorFlow Lite's QUANTIZE does: round half away from zero, then clamp.
-fn quantise(inputs: &[f32], scale: f32, zero_point: i32, outputs: &mut [i8]) {
+pub(super) fn quantise(inputs: &[f32], scale: f32, zero_point: i32, outputs: &mut [i8]) {
     for (input, output) in inputs.iter().zip(outputs) {
         let steps = libm::roundf(input / scale);
         // The cast saturates, and a scaled feature is never NaN.
@@ -214,9 +222,9 @@ fn quantise(inputs: &[f32], scale: f32, zero_point: i32, outputs: &mut [i8]) {
 
 /// Computes eight outputs at once where there are as many: an input is then loaded once for all of
 /// them, while their sums stay in registers.
-fn layer(from: &[i8], numbers: &Int8Layer<'_>, to: &mut [i8]) {
+pub(super) fn layer(from: &[i8], numbers: &Int8Layer<'_>, to: &mut [i8]) {
     let entry = numbers.entry;
-    let (bias, last_bias) = numbers.bias.as_chunks();
+    let (bias, last_bias) = numbers.bias.as_chunks::<OUTPUT_GROUP>();
     let (factors, last_factors) = numbers.requantisation.as_chunks::<OUTPUT_GROUP>();
     let (outputs, last_outputs) = to[..entry.outputs as usize].as_chunks_mut::<OUTPUT_GROUP>();
     let mut weights = numbers.weights;
@@ -242,13 +250,14 @@ fn layer(from: &[i8], numbers: &Int8Layer<'_>, to: &mut [i8]) {
     }
 }
 
-/// `weights` is `[inputs][8]`. Unrolling over inputs, too, would take more registers than RV32 has.
+/// Adds products to the bias of some outputs; `weights` is `[inputs][OUTPUTS]`. Unrolling over inputs,
+/// too, would take more registers than RV32 has.
 #[inline(always)]
-fn group_sums(
+pub(super) fn group_sums<const OUTPUTS: usize>(
     from: &[i8],
-    weights: &[[i8; OUTPUT_GROUP]],
-    bias: &[i32; OUTPUT_GROUP],
-) -> [i32; OUTPUT_GROUP] {
+    weights: &[[i8; OUTPUTS]],
+    bias: &[i32; OUTPUTS],
+) -> [i32; OUTPUTS] {
     let mut sums = *bias;
     for (input, weights) in from.iter().zip(weights) {
         for (sum, weight) in sums.iter_mut().zip(weights) {
@@ -270,6 +279,11 @@ fn requantise(sum: i32, factor: Requantisation, entry: &DenseLayerEntry) -> i8 {
         output = entry.output_maximum;
     }
     output as i8
+}
+
+/// Tells whether [`multiply_by_quantised_multiplier`] takes the factor.
+pub(super) fn requantisation_is_legal(factor: &Requantisation) -> bool {
+    factor.multiplier >= 0 && (-31..=30).contains(&factor.shift)
 }
 
 /// Multiplies by `multiplier * 2^(shift - 31)`, rounding as TensorFlow Lite Micro does:

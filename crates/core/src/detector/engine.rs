@@ -190,7 +190,11 @@ impl<'d> Engine<'d> {
 
     /// Returns how many vectors a result rests on, and after how many more it comes.
     pub(super) fn history(&self) -> (usize, usize) {
-        (1, 0)
+        match self {
+            Self::Recurrent(engine) => engine.history(),
+            Self::RecurrentInt8(engine) => engine.history(),
+            _ => (1, 0),
+        }
     }
 
     /// Returns the words of memory that the engine needs beside the vectors.
@@ -217,6 +221,16 @@ impl<'d> Engine<'d> {
         memory: &mut [f32],
     ) -> Outcome {
         each!(self, engine => engine.run(vector, reconstruction, memory))
+    }
+
+    /// Returns the scaled vector that the last reconstruction belongs to, where that is not the last
+    /// one that came in.
+    pub(crate) fn source<'m>(&self, memory: &'m [f32]) -> Option<&'m [f32]> {
+        match self {
+            Self::Recurrent(engine) => Some(engine.source(memory)),
+            Self::RecurrentInt8(engine) => Some(engine.source(memory)),
+            _ => None,
+        }
     }
 
     /// Forgets what belongs to a run of vectors without a gap; what was learned stays.

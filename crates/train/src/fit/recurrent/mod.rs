@@ -1,5 +1,6 @@
 //! Recurrent networks: autoencoders over windows and forecasters.
 
+pub mod encode;
 pub mod network;
 
 use core::ops::ControlFlow;
