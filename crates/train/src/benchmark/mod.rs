@@ -3,3 +3,5 @@
 //! A benchmark reads its data from a folder that the user names; nothing of it is part of Stonechat.
 
 pub mod nab;
+pub mod skab;
+pub mod ucr;
