@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::decision::{Decision, Verdict};
 use crate::detector::{Detector, Outcome, finite};
+use crate::features::Workspace;
 use crate::window::Window;
 
 /// What a complete window gave.
@@ -45,6 +46,7 @@ impl core::error::Error for MemoryTooShort {}
 pub struct Pipeline<'d, 'm> {
     detector: Detector<'d>,
     window: Window<'m>,
+    workspace: Workspace<'m>,
     features: &'m mut [f32],
     scaled: &'m mut [f32],
     reconstruction: &'m mut [f32],
@@ -69,11 +71,20 @@ impl<'d, 'm> Pipeline<'d, 'm> {
             memory.split_at_mut(detector.channel_count() * detector.window_len());
         let (features, memory) = memory.split_at_mut(vector_len);
         let (scaled, memory) = memory.split_at_mut(vector_len);
-        let (reconstruction, engine_memory) = memory.split_at_mut(vector_len);
+        let (reconstruction, memory) = memory.split_at_mut(vector_len);
+        let window_len = detector.window_len();
+        let (workspace, engine_memory) =
+            memory.split_at_mut(Workspace::words(detector.features(), window_len));
         detector.engine().start(engine_memory);
         Ok(Self {
             detector: *detector,
-            window: Window::new(window, detector.window_len(), detector.stride()),
+            window: Window::new(window, window_len, detector.stride()),
+            workspace: Workspace::new(
+                detector.features(),
+                window_len,
+                detector.rate_hz(),
+                workspace,
+            ),
             features,
             scaled,
             reconstruction,
@@ -120,12 +131,13 @@ impl<'d, 'm> Pipeline<'d, 'm> {
 
     /// Computes the features of the complete window; the second stage.
     pub fn compute_features(&mut self) -> &[f32] {
+        self.workspace.begin();
         let mut rest = &mut *self.features;
         for feature in self.detector.features() {
             // Checked when the detector was loaded.
             let len = feature.output_len(self.detector.window_len()).unwrap_or(0);
             let (output, others) = rest.split_at_mut(len);
-            feature.compute(&self.window, self.detector.rate_hz(), output);
+            feature.compute(&self.window, self.detector.rate_hz(), &mut self.workspace, output);
             rest = others;
         }
         self.features

@@ -21,6 +21,14 @@ impl<'m> Window<'m> {
         Self { samples, len, stride, filled: 0 }
     }
 
+    /// Takes a window of `len` samples that is already complete, such as a part of a recording;
+    /// `samples` holds a run a channel.
+    #[must_use]
+    pub fn complete(samples: &'m mut [f32], len: usize) -> Self {
+        let len = len.max(1);
+        Self { samples, len, stride: len, filled: len }
+    }
+
     /// Appends a sample, one value a channel, and tells whether the window is complete now.
     pub(crate) fn push(&mut self, sample: &[f32]) -> bool {
         if self.filled == self.len {

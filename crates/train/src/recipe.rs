@@ -1,9 +1,12 @@
 //! The recipe: every choice that turns a recording into a detector.
 
+mod feature;
+
+pub use feature::{FeatureError, parse_feature, parse_features};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stonechat_core::detector::ScoreRule;
-use stonechat_core::features::{Feature, FeatureKind};
 use thiserror::Error;
 
 use crate::fit::convolution::ConvolutionOptions;
@@ -32,7 +35,7 @@ pub struct Recipe {
     pub window_len: usize,
     /// Samples from one window to the next.
     pub stride: usize,
-    /// The features of each channel, as in [`parse_feature`].
+    /// The features of each channel, as in [`parse_feature`]; behind `@`, the one channel meant.
     pub features: Vec<String>,
     /// How residuals become a score.
     pub score: ScoreChoice,
@@ -362,65 +365,6 @@ impl Recipe {
             ..Self::default()
         }
     }
-}
-
-/// A feature's spelling is not understood.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum FeatureError {
-    /// There is no such feature.
-    #[error("there is no feature `{name}`; there are {known}")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// The parameter is missing, superfluous or not a whole number that fits the window.
-    #[error("the feature `{text}` does not fit a window of {window_len} samples: {remedy}")]
-    Parameter {
-        /// What was asked for.
-        text: String,
-        /// The window.
-        window_len: usize,
-        /// What to write instead.
-        remedy: &'static str,
-    },
-}
-
-/// Reads a feature such as `rms`, `samples`, `samples:4` (means of 4) or `rolling_mean:8`, for one channel.
-///
-/// # Errors
-/// [`FeatureError`] names what there is instead.
-pub fn parse_feature(text: &str, channel: u16, window_len: usize) -> Result<Feature, FeatureError> {
-    let (name, parameter) = match text.split_once(':') {
-        Some((name, parameter)) => (name, Some(parameter)),
-        None => (text, None),
-    };
-    let kind = FeatureKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-        FeatureError::Unknown {
-            name: name.to_owned(),
-            known: FeatureKind::ALL.map(FeatureKind::name).join(", "),
-        }
-    })?;
-    let wrong = |remedy| FeatureError::Parameter { text: text.to_owned(), window_len, remedy };
-    let parameter = match parameter {
-        Some(parameter) => parameter
-            .parse()
-            .map_err(|_| wrong("what follows the colon must be a whole number of samples"))?,
-        None if kind == FeatureKind::RollingMean => {
-            return Err(wrong("name the samples to average, such as rolling_mean:8"));
-        }
-        None => u32::from(kind.takes_parameter()),
-    };
-    let feature = Feature { kind, channel, parameter };
-    if feature.output_len(window_len).is_none() {
-        return Err(wrong(if kind.takes_parameter() {
-            "its number of samples must divide the window (samples, centred_samples) or fit into it (rolling_mean)"
-        } else {
-            "it takes no number"
-        }));
-    }
-    Ok(feature)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::compile::{ChannelSpec, CompileError, DetectorFile, DetectorSpec, Trac
 use crate::dataset::Recording;
 use crate::fit::z_score::identity_z_score;
 use crate::fit::{Ending, FitError, Progress, TrainingData};
-use crate::recipe::{FeatureError, Recipe, parse_feature};
+use crate::recipe::{FeatureError, Recipe, parse_features};
 use crate::replay::{Replay, ReplayError, replay, window_labels};
 use crate::rows::{Rows, RowsError};
 use crate::threshold::{Threshold, ThresholdError, threshold};
@@ -314,12 +314,9 @@ fn split(recording: &Recording, calibration_share: f32) -> (Recording, Recording
 
 /// Lays out everything but what is fitted: identity scaler, a model that reconstructs zero.
 fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, TrainError> {
-    let mut features = Vec::new();
-    for channel in 0..recording.channels.len() {
-        for text in &recipe.features {
-            features.push(parse_feature(text, channel as u16, recipe.window_len)?);
-        }
-    }
+    let names: Vec<String> = recording.channels.iter().map(|c| c.name.clone()).collect();
+    let features =
+        parse_features(&recipe.features, &names, recording.rate_hz, recipe.window_len)?;
     let vector_len = features.iter().filter_map(|f| f.output_len(recipe.window_len)).sum();
     let channels = recording.channels.iter().map(|channel| {
         let (minimum, maximum) = sensor_range(&channel.unit);
@@ -390,11 +387,7 @@ fn traces(features: &[Feature], channels: &[ChannelSpec], recipe: &Recipe) -> Ve
             FeatureKind::Samples => channel.name.clone(),
             kind => format!("{}/{}", channel.name, kind.name()),
         };
-        let unit = match feature.kind {
-            FeatureKind::Slope if !channel.unit.is_empty() => format!("{}/s", channel.unit),
-            FeatureKind::Variance if !channel.unit.is_empty() => format!("({})2", channel.unit),
-            _ => channel.unit.clone(),
-        };
+        let unit = feature.kind.unit().of(&channel.unit).to_string();
         traces.push(TraceSpec { name, unit, first: first + len - count, count, step: block });
         first += len;
     }

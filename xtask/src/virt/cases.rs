@@ -10,7 +10,7 @@ use stonechat_core::detector::format::{
     ScalerEntry, ZScoreHeader,
 };
 use stonechat_core::detector::{Activation, Detector, EngineKind, ScoreRule};
-use stonechat_core::features::FeatureKind;
+use stonechat_core::features::{Band, Bands, Feature, FeatureKind, Frames, Lines};
 use stonechat_core::pipeline::Pipeline;
 use stonechat_job::report::Total;
 
@@ -60,6 +60,7 @@ impl Case {
 pub(super) fn all(windows: u32) -> Result<Vec<Case>> {
     Ok(vec![
         case("zscore", windows, moments_design())?,
+        case("features", windows, features_design())?,
         autoencoder("dense16_float", windows, EngineKind::Dense, &DENSE_16)?,
         autoencoder("dense16_int8", windows, EngineKind::DenseInt8, &DENSE_16)?,
     ])
@@ -149,6 +150,7 @@ fn typical_score(file: &[u8], channels: usize, samples: &[f32]) -> Result<f32> {
 struct Design {
     window_len: u32,
     stride: u32,
+    rate_hz: f32,
     engine: EngineKind,
     channels: usize,
     features: Vec<FeatureEntry>,
@@ -159,29 +161,65 @@ struct Design {
     threshold: f32,
 }
 
-/// Every feature of both channels, scored by running moments.
+/// The plainest features of both channels, scored by running moments.
 fn moments_design() -> Design {
     let (window_len, block) = (24, 8);
     let mut features = Vec::new();
-    let mut vector_len = 0;
     for channel in 0..2 {
-        for kind in FeatureKind::ALL {
+        for kind in FeatureKind::ALL.into_iter().take_while(|kind| *kind != FeatureKind::Skewness) {
             let parameter = if kind.takes_parameter() { block } else { 0 };
-            features.push(FeatureEntry { kind: kind as u16, channel, parameter });
-            let blocks = matches!(kind, FeatureKind::Samples | FeatureKind::CentredSamples);
-            vector_len += if blocks { (window_len / block) as usize } else { 1 };
+            features.push(Feature { kind, channel, parameter });
         }
     }
+    scored_by_moments(window_len, 4, 2.0, &features)
+}
+
+/// Every other feature of both channels, at a rate and window that hold three cycles of the mains.
+fn features_design() -> Design {
+    let range = Band { low_percent: 10, high_percent: 90 };
+    let frames = Frames { bands: 6, frame_len_log2: 5, overlap_log2: 1, coefficients: 0 };
+    let mut features = Vec::new();
+    for channel in 0..2 {
+        for kind in FeatureKind::ALL.into_iter().skip_while(|kind| *kind != FeatureKind::Skewness) {
+            let parameter = match kind {
+                FeatureKind::BandEnergy | FeatureKind::EnvelopeBandEnergy => {
+                    Bands { count: 5, range }.pack()
+                }
+                FeatureKind::EnvelopeAmplitude => {
+                    Lines { frequency_dhz: 205, count: 3, range }.pack()
+                }
+                FeatureKind::LogMel => frames.pack(),
+                FeatureKind::MelCepstrum => Frames { coefficients: 4, ..frames }.pack(),
+                FeatureKind::SpectralRolloff => 85,
+                FeatureKind::Harmonics | FeatureKind::TotalHarmonicDistortion => 3,
+                kind if kind.reads_current() => 1 - u32::from(channel),
+                _ => 0,
+            };
+            features.push(Feature { kind, channel, parameter });
+        }
+    }
+    scored_by_moments(64, 16, 320.0, &features)
+}
+
+fn scored_by_moments(window_len: u32, stride: u32, rate_hz: f32, features: &[Feature]) -> Design {
+    let lens = features.iter().filter_map(|feature| feature.output_len(window_len as usize));
+    let vector_len = lens.sum();
+    let entry = |feature: &Feature| FeatureEntry {
+        kind: feature.kind as u16,
+        channel: feature.channel,
+        parameter: feature.parameter,
+    };
     let header = ZScoreHeader { alpha: 0.02, minimum_deviation: 1.0e-3, clip: 4.0, reserved: 0 };
     let mut model = bytes_of(&header).to_vec();
     append(&mut model, &vec![0.1_f32; vector_len]);
     append(&mut model, &vec![0.7_f32; vector_len]);
     Design {
         window_len,
-        stride: 4,
+        stride,
+        rate_hz,
         engine: EngineKind::ZScore,
         channels: 2,
-        features,
+        features: features.iter().map(entry).collect(),
         scaler: vec![ScalerEntry { offset: 20.0, gain: 0.11 }; vector_len],
         gains: vec![0.9; vector_len],
         model,
@@ -196,6 +234,7 @@ fn vector_design(engine: EngineKind, widths: &[usize]) -> Design {
     Design {
         window_len: vector_len as u32,
         stride: vector_len.div_ceil(4) as u32,
+        rate_hz: 2.0,
         engine,
         channels: 1,
         features: vec![FeatureEntry {
@@ -308,7 +347,7 @@ impl Design {
             checksum: 0,
             reserved: 0,
             name: padded(b"drawn"),
-            rate_hz: 2.0,
+            rate_hz: self.rate_hz,
             window_len: self.window_len,
             stride: self.stride,
             vector_len: self.scaler.len() as u32,

@@ -52,7 +52,7 @@ pub use zscore::ZScore;
 use bytemuck::Pod;
 
 use crate::decision::DecisionRule;
-use crate::features::{Feature, FeatureKind};
+use crate::features::{Feature, FeatureKind, Workspace};
 use crate::limits::{
     CHANNELS_MAX, DETECTOR_FILE_LEN_MAX, FEATURE_VECTOR_LEN_MAX, FEATURES_MAX, PROVENANCE_LEN_MAX,
     SENSOR_RANGE_ABS_MAX, SMOOTHING_WINDOWS_MAX, TRACES_MAX, WINDOW_LEN_MAX,
@@ -128,7 +128,7 @@ impl<'d> Detector<'d> {
         let channels: &[ChannelEntry] = entries(file, header.channels)?;
         check_channels(channels)?;
         let features: &[FeatureEntry] = entries(file, header.features)?;
-        let vector_len = check_features(features, channels.len(), window_len)?;
+        let vector_len = check_features(features, channels.len(), window_len, header.rate_hz)?;
         if header.vector_len as usize != vector_len {
             return Err(LoadError::Feature);
         }
@@ -252,7 +252,7 @@ impl<'d> Detector<'d> {
     }
 
     /// Returns the features, in the order in which they fill the feature vector.
-    pub fn features(&self) -> impl ExactSizeIterator<Item = Feature> + use<'d> {
+    pub fn features(&self) -> impl ExactSizeIterator<Item = Feature> + Clone + use<'d> {
         self.features.iter().map(feature)
     }
 
@@ -318,6 +318,7 @@ impl<'d> Detector<'d> {
     pub fn memory_words(&self) -> usize {
         self.channel_count() * self.window_len()
             + 3 * self.vector_len()
+            + Workspace::words(self.features(), self.window_len())
             + self.engine.memory_words()
     }
 }
@@ -425,6 +426,7 @@ fn check_features(
     features: &[FeatureEntry],
     channel_count: usize,
     window_len: usize,
+    rate_hz: f32,
 ) -> Result<usize, LoadError> {
     if !(1..=FEATURES_MAX).contains(&features.len()) {
         return Err(LoadError::Feature);
@@ -432,7 +434,7 @@ fn check_features(
     let mut vector_len = 0;
     for entry in features {
         FeatureKind::from_number(entry.kind).ok_or(LoadError::Feature)?;
-        if usize::from(entry.channel) >= channel_count {
+        if !feature(entry).fits(channel_count, window_len, rate_hz) {
             return Err(LoadError::Feature);
         }
         vector_len += feature(entry).output_len(window_len).ok_or(LoadError::Feature)?;

@@ -1,87 +1,30 @@
 //! Features: a fixed vector from a window.
 //!
-//! A detector file names its features one by one, so a new choice needs no new firmware.
+//! A detector file names its features one by one, so a new choice needs no new firmware. [`time`]
+//! needs only the samples; `spectrum`, `mel` and `envelope` share one Fourier transform (`fft`);
+//! `mains` follows the mains frequency. All work in single precision, in a fixed order and in
+//! memory that the caller lends, so that training and chip agree to the bit; what they give is
+//! always finite.
 
+mod envelope;
+mod fft;
+mod kind;
+mod lanes;
+mod mains;
+mod mel;
+mod parameter;
+mod spectrum;
 pub mod time;
+mod work;
+mod workspace;
 
-use crate::detector::Work;
+pub use kind::{FeatureKind, FeatureUnit};
+pub use mains::{HARMONIC_ORDER_MAX, MAINS_HZ_MAX, MAINS_HZ_MIN};
+pub use parameter::{Band, Bands, Frames, Lines};
+pub use workspace::Workspace;
+
 use crate::window::Window;
-
-/// What is computed from one channel of a window; numbers are those of the detector file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-#[non_exhaustive]
-pub enum FeatureKind {
-    /// The samples themselves, as means of blocks of `parameter` samples (1: each sample).
-    Samples = 0,
-    /// Arithmetic mean.
-    Mean = 1,
-    /// Population variance.
-    Variance = 2,
-    /// Population standard deviation.
-    StandardDeviation = 3,
-    /// Root mean square.
-    RootMeanSquare = 4,
-    /// Minimum.
-    Minimum = 5,
-    /// Maximum.
-    Maximum = 6,
-    /// Maximum less minimum.
-    PeakToPeak = 7,
-    /// Slope of the least-squares line, in units a second.
-    Slope = 8,
-    /// Mean of the last `parameter` samples.
-    RollingMean = 9,
-    /// The samples less the window's mean, as means of blocks of `parameter` samples.
-    CentredSamples = 10,
-}
-
-impl FeatureKind {
-    /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 11] = [
-        Self::Samples,
-        Self::Mean,
-        Self::Variance,
-        Self::StandardDeviation,
-        Self::RootMeanSquare,
-        Self::Minimum,
-        Self::Maximum,
-        Self::PeakToPeak,
-        Self::Slope,
-        Self::RollingMean,
-        Self::CentredSamples,
-    ];
-
-    /// Returns the kind with a number of the detector file.
-    #[must_use]
-    pub fn from_number(number: u16) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
-    }
-
-    /// Returns the name that the command line and channel names use.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Samples => "samples",
-            Self::Mean => "mean",
-            Self::Variance => "variance",
-            Self::StandardDeviation => "standard_deviation",
-            Self::RootMeanSquare => "rms",
-            Self::Minimum => "minimum",
-            Self::Maximum => "maximum",
-            Self::PeakToPeak => "peak_to_peak",
-            Self::Slope => "slope",
-            Self::RollingMean => "rolling_mean",
-            Self::CentredSamples => "centred_samples",
-        }
-    }
-
-    /// Tells whether the kind takes a parameter (a number of samples).
-    #[must_use]
-    pub fn takes_parameter(self) -> bool {
-        matches!(self, Self::Samples | Self::RollingMean | Self::CentredSamples)
-    }
-}
+use fft::FFT_LEN_MIN;
 
 /// One entry of a detector's list of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +33,8 @@ pub struct Feature {
     pub kind: FeatureKind,
     /// From which channel.
     pub channel: u16,
-    /// The number of samples for the kinds that take one, else 0.
+    /// What the kind needs to know: a number of samples, [`Bands`], [`Lines`], [`Frames`], a share in
+    /// percent (roll-off), the highest harmonic, or the current's channel (powers); else 0.
     pub parameter: u32,
 }
 
@@ -100,38 +44,85 @@ impl Feature {
     #[must_use]
     pub fn output_len(&self, window_len: usize) -> Option<usize> {
         let parameter = self.parameter as usize;
+        let one_if = |fits: bool| fits.then_some(1);
         match self.kind {
             FeatureKind::Samples | FeatureKind::CentredSamples => {
                 (parameter > 0 && parameter <= window_len && window_len.is_multiple_of(parameter))
                     .then(|| window_len / parameter)
             }
-            FeatureKind::RollingMean => (1..=window_len).contains(&parameter).then_some(1),
-            _ => (parameter == 0).then_some(1),
+            FeatureKind::RollingMean => one_if((1..=window_len).contains(&parameter)),
+            FeatureKind::BandEnergy => self.bands(spectrum::fft_len(window_len) / 2, window_len),
+            FeatureKind::EnvelopeBandEnergy => {
+                self.bands(spectrum::fft_len(window_len) / 4, window_len)
+            }
+            FeatureKind::EnvelopeAmplitude => {
+                let lines = Lines::unpack(self.parameter)?;
+                (window_len >= FFT_LEN_MIN).then_some(usize::from(lines.count))
+            }
+            FeatureKind::LogMel | FeatureKind::MelCepstrum => self.frames(window_len),
+            FeatureKind::SpectralRolloff => {
+                one_if((1..=99).contains(&parameter) && window_len >= FFT_LEN_MIN)
+            }
+            FeatureKind::SpectralCentroid
+            | FeatureKind::SpectralFlatness
+            | FeatureKind::DominantFrequency => one_if(parameter == 0 && window_len >= FFT_LEN_MIN),
+            FeatureKind::Harmonics => {
+                (1..=HARMONIC_ORDER_MAX).contains(&parameter).then_some(parameter)
+            }
+            FeatureKind::TotalHarmonicDistortion => {
+                one_if((2..=HARMONIC_ORDER_MAX).contains(&parameter))
+            }
+            // The current's channel, which `fits` checks.
+            kind if kind.reads_current() => Some(1),
+            _ => one_if(parameter == 0),
         }
     }
 
-    /// Counts what computing the feature takes.
-    #[must_use]
-    pub fn work(&self, window_len: usize) -> Work {
-        let len = window_len as u64;
-        let sums = match self.kind {
-            FeatureKind::Samples => 1,
-            FeatureKind::Mean | FeatureKind::RollingMean | FeatureKind::RootMeanSquare => 2,
-            FeatureKind::Minimum | FeatureKind::Maximum => 1,
-            FeatureKind::PeakToPeak | FeatureKind::CentredSamples => 2,
-            FeatureKind::Variance | FeatureKind::StandardDeviation | FeatureKind::Slope => 4,
-        };
-        Work { float_operations: sums * len, float_divisions: 1, ..Work::default() }
+    fn bands(&self, bins: usize, window_len: usize) -> Option<usize> {
+        let bands = Bands::unpack(self.parameter)?;
+        let range = if self.kind == FeatureKind::BandEnergy { bands.range } else { Band::WHOLE };
+        let (first, end) = range.bins(bins);
+        let count = usize::from(bands.count);
+        (window_len >= FFT_LEN_MIN && count <= end - first).then_some(count)
     }
 
-    /// Computes the feature into `output`, whose length is [`Feature::output_len`].
-    pub(crate) fn compute(&self, window: &Window<'_>, rate_hz: f32, output: &mut [f32]) {
+    fn frames(&self, window_len: usize) -> Option<usize> {
+        let frames = Frames::unpack(self.parameter)?;
+        let with_coefficients = frames.coefficients > 0;
+        let count = frames.count(window_len);
+        (with_coefficients == (self.kind == FeatureKind::MelCepstrum) && count > 0)
+            .then(|| count * frames.outputs())
+    }
+
+    /// Tells whether a detector of so many channels and such windows can compute the feature: its
+    /// channels exist and, where it follows the mains, rate and window hold enough of it.
+    #[must_use]
+    pub fn fits(&self, channel_count: usize, window_len: usize, rate_hz: f32) -> bool {
+        let current = if self.kind.reads_current() { self.parameter as usize } else { 0 };
+        usize::from(self.channel) < channel_count
+            && current < channel_count
+            && (!self.kind.follows_mains() || mains::fits(window_len, rate_hz))
+            && self.output_len(window_len).is_some()
+    }
+
+    /// Computes the feature into `output`, whose length is [`Feature::output_len`]; every number is
+    /// finite.
+    ///
+    /// `workspace` was made for a list of features of which this is the next, and
+    /// [`Workspace::begin`] was called for the window.
+    pub fn compute(
+        &self,
+        window: &Window<'_>,
+        rate_hz: f32,
+        workspace: &mut Workspace<'_>,
+        output: &mut [f32],
+    ) {
         let samples = window.channel(usize::from(self.channel));
         let parameter = self.parameter as usize;
         let one = match self.kind {
             FeatureKind::Samples => return time::block_means(samples, parameter, 0.0, output),
             FeatureKind::CentredSamples => {
-                return time::block_means(samples, parameter, time::mean(samples), output);
+                return time::block_means(samples, parameter, time::centre(samples), output);
             }
             FeatureKind::Mean => time::mean(samples),
             FeatureKind::Variance => time::variance(samples),
@@ -139,14 +130,30 @@ impl Feature {
             FeatureKind::RootMeanSquare => time::root_mean_square(samples),
             FeatureKind::Minimum => time::minimum(samples),
             FeatureKind::Maximum => time::maximum(samples),
-            FeatureKind::PeakToPeak => time::maximum(samples) - time::minimum(samples),
+            FeatureKind::PeakToPeak => time::peak_to_peak(samples),
             FeatureKind::Slope => time::slope(samples, rate_hz),
             FeatureKind::RollingMean => {
                 time::mean(&samples[samples.len().saturating_sub(parameter)..])
             }
+            FeatureKind::Skewness => time::skewness(samples),
+            FeatureKind::Kurtosis => time::kurtosis(samples),
+            FeatureKind::CrestFactor => time::crest_factor(samples),
+            FeatureKind::ZeroCrossingRate => time::zero_crossing_rate(samples, rate_hz),
+            FeatureKind::MaximumDifference => time::maximum_difference(samples),
+            _ => return workspace.compute(self, window, rate_hz, output),
         };
         if let Some(first) = output.first_mut() {
             *first = one;
+        }
+        make_finite(output);
+    }
+}
+
+/// Puts 0 in place of what is not finite: rates beyond all reason can overflow.
+fn make_finite(output: &mut [f32]) {
+    for number in output {
+        if !number.is_finite() {
+            *number = 0.0;
         }
     }
 }

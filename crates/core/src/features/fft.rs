@@ -1,0 +1,314 @@
+//! The Fourier transform of real samples, for lengths that are powers of two.
+//!
+//! A real transform of N points is a complex one of N/2 points over pairs of samples, and a pass
+//! that takes the two apart (Sorensen et al. 1987, "Real-valued fast Fourier transform algorithms").
+//! The complex transform is Stockham's, radix 4 with a last stage of radix 2 where needed (Van Loan
+//! 1992, "Computational Frameworks for the Fast Fourier Transform", section 1.7): it needs no
+//! reordering, and its inner loops run over neighbours. Real and imaginary parts lie apart.
+//!
+//! Training and chip run this code, so spectra agree to the bit.
+
+use core::f32::consts::PI;
+
+/// The shortest transform of real samples.
+pub(super) const FFT_LEN_MIN: usize = 8;
+
+/// Returns cos(2π `numerator` / `denominator`), 0 ≤ `numerator` < `denominator`, from an angle of at
+/// most an eighth of a turn, so that symmetric entries of a table are equal.
+pub(super) fn cosine_of_turn(numerator: usize, denominator: usize) -> f32 {
+    // Twice reflected into a quarter of a turn: cos(-a) = cos(a), cos(π - a) = -cos(a).
+    let half = numerator.min(denominator - numerator);
+    let (quarter, sign) = if 4 * half > denominator {
+        // In quarters of the denominator, which need not be a multiple of two.
+        (2 * denominator - 4 * half, -1.0)
+    } else {
+        (4 * half, 1.0)
+    };
+    let angle = |quarters: usize| 0.5 * PI * (quarters as f32 / denominator as f32);
+    let cosine = if 2 * quarter <= denominator {
+        libm::cosf(angle(quarter))
+    } else {
+        libm::sinf(angle(denominator - quarter))
+    };
+    sign * cosine
+}
+
+/// Cosines and sines of a whole turn in `len` steps.
+///
+/// Entry j is cos(2π(j - len/4) / len): read from a quarter onwards they are the cosines, read from
+/// the start the sines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn<'t> {
+    table: &'t [f32],
+}
+
+impl<'t> Turn<'t> {
+    /// Fills a table, whose length is a power of two.
+    pub(super) fn fill(table: &mut [f32]) {
+        let len = table.len();
+        for (index, entry) in table.iter_mut().enumerate() {
+            *entry = cosine_of_turn((index + len - len / 4) % len, len);
+        }
+    }
+
+    pub(super) fn new(table: &'t [f32]) -> Self {
+        Self { table }
+    }
+
+    /// Returns the cosines from 0 to three quarters of a turn.
+    fn cosines(&self) -> &'t [f32] {
+        &self.table[self.table.len() / 4..]
+    }
+
+    /// Returns the sines of a whole turn.
+    fn sines(&self) -> &'t [f32] {
+        self.table
+    }
+
+    /// Returns cos and sin of `index` steps, at most three quarters of a turn.
+    fn at(&self, index: usize) -> (f32, f32) {
+        (self.cosines()[index], self.sines()[index])
+    }
+
+    /// Returns the Hann window of `len` samples, a power of two not above the table's length:
+    /// (1 - cos(2πn / len)) / 2.
+    pub(super) fn hann(&self, len: usize) -> impl Iterator<Item = f32> + use<'t> {
+        let step = self.table.len() / len;
+        let (cosines, half) = (self.cosines(), len / 2);
+        // The second half mirrors the first: n and len - n.
+        (0..len).map(move |n| {
+            let mirrored = if n <= half { n } else { len - n };
+            0.5 - 0.5 * cosines[mirrored * step]
+        })
+    }
+}
+
+/// Complex numbers, real and imaginary parts apart.
+#[derive(Debug)]
+pub(super) struct Plane<'m> {
+    pub(super) re: &'m mut [f32],
+    pub(super) im: &'m mut [f32],
+}
+
+/// Room for a transform: two planes, of which each stage reads one and writes the other.
+#[derive(Debug)]
+pub(super) struct Planes<'m> {
+    /// The first plane, then the second; in each the real parts, then the imaginary ones.
+    memory: &'m mut [f32],
+    len: usize,
+}
+
+impl<'m> Planes<'m> {
+    /// Returns the words that a complex transform of `len` points needs.
+    pub(super) const fn words(len: usize) -> usize {
+        4 * len
+    }
+
+    /// Takes [`Planes::words`] of memory for `len` points.
+    pub(super) fn new(memory: &'m mut [f32], len: usize) -> Self {
+        Self { memory: &mut memory[..Self::words(len)], len }
+    }
+
+    fn split(&mut self) -> (Plane<'_>, Plane<'_>) {
+        let (first, second) = self.memory.split_at_mut(2 * self.len);
+        let (first_re, first_im) = first.split_at_mut(self.len);
+        let (second_re, second_im) = second.split_at_mut(self.len);
+        (Plane { re: first_re, im: first_im }, Plane { re: second_re, im: second_im })
+    }
+
+    /// Tells whether the numbers to transform belong into the first plane: they are written where
+    /// the last stage leaves its result in the first.
+    pub(super) fn input_is_first(len: usize) -> bool {
+        stage_count(len).is_multiple_of(2)
+    }
+
+    /// Returns the plane into which the numbers to transform are to be written.
+    pub(super) fn input(&mut self) -> Plane<'_> {
+        let is_first = Self::input_is_first(self.len);
+        let (first, second) = self.split();
+        if is_first { first } else { second }
+    }
+
+    /// Transforms the plane of [`Planes::input`]: X(k) = Σ x(n) e^(-2πikn / len).
+    pub(super) fn transform(&mut self, turn: Turn<'_>) {
+        let len = self.len;
+        let (first, second) = self.split();
+        let (mut from, mut to) =
+            if Self::input_is_first(len) { (first, second) } else { (second, first) };
+        let (mut points, mut stride) = (len, 1);
+        while points > 1 {
+            if points == 2 {
+                radix_2(stride, &from, &mut to);
+            } else if stride == 1 {
+                first_radix_4(points, &from, &mut to, turn);
+            } else {
+                radix_4(points, stride, &from, &mut to, turn);
+            }
+            points = (points / 4).max(1);
+            stride *= 4;
+            core::mem::swap(&mut from, &mut to);
+        }
+    }
+
+    /// Returns the plane of the result, and the memory of the second, which is free again.
+    pub(super) fn result(&mut self) -> (Plane<'_>, &mut [f32]) {
+        let (first, second) = self.memory.split_at_mut(2 * self.len);
+        let (re, im) = first.split_at_mut(self.len);
+        (Plane { re, im }, second)
+    }
+}
+
+/// Stages of a transform of `len` points: one for each factor of 4, and one for a factor of 2.
+fn stage_count(len: usize) -> u32 {
+    len.trailing_zeros().div_ceil(2)
+}
+
+/// The four outputs of a butterfly of radix 4 before their twiddles.
+#[inline(always)]
+fn butterfly(re: [f32; 4], im: [f32; 4]) -> ([f32; 4], [f32; 4]) {
+    let (sum_re, sum_im) = (re[0] + re[2], im[0] + im[2]);
+    let (difference_re, difference_im) = (re[0] - re[2], im[0] - im[2]);
+    let (odd_re, odd_im) = (re[1] + re[3], im[1] + im[3]);
+    // i times the difference of the odd ones.
+    let (turned_re, turned_im) = (im[3] - im[1], re[1] - re[3]);
+    (
+        [sum_re + odd_re, difference_re - turned_re, sum_re - odd_re, difference_re + turned_re],
+        [sum_im + odd_im, difference_im - turned_im, sum_im - odd_im, difference_im + turned_im],
+    )
+}
+
+/// (re + i im)(cos - i sin).
+#[inline(always)]
+fn turn_back(re: f32, im: f32, (cosine, sine): (f32, f32)) -> (f32, f32) {
+    (re * cosine + im * sine, im * cosine - re * sine)
+}
+
+/// The first stage, in which every butterfly has twiddles of its own.
+fn first_radix_4(points: usize, from: &Plane<'_>, to: &mut Plane<'_>, turn: Turn<'_>) {
+    let quarter = points / 4;
+    let step = turn.table.len() / points;
+    let [re0, re1, re2, re3] = quarters(from.re, quarter);
+    let [im0, im1, im2, im3] = quarters(from.im, quarter);
+    let (out_re, _) = to.re.as_chunks_mut::<4>();
+    let (out_im, _) = to.im.as_chunks_mut::<4>();
+    let (out_re, out_im) = (&mut out_re[..quarter], &mut out_im[..quarter]);
+    for p in 0..quarter {
+        let (re, im) =
+            butterfly([re0[p], re1[p], re2[p], re3[p]], [im0[p], im1[p], im2[p], im3[p]]);
+        let (re1, im1) = turn_back(re[1], im[1], turn.at(p * step));
+        let (re2, im2) = turn_back(re[2], im[2], turn.at(2 * p * step));
+        let (re3, im3) = turn_back(re[3], im[3], turn.at(3 * p * step));
+        out_re[p] = [re[0], re1, re2, re3];
+        out_im[p] = [im[0], im1, im2, im3];
+    }
+}
+
+fn quarters(plane: &[f32], quarter: usize) -> [&[f32]; 4] {
+    [0, 1, 2, 3].map(|part| &plane[part * quarter..][..quarter])
+}
+
+/// A later stage: `stride`, a multiple of four, neighbours share their twiddles.
+fn radix_4(points: usize, stride: usize, from: &Plane<'_>, to: &mut Plane<'_>, turn: Turn<'_>) {
+    let quarter = points / 4;
+    let step = turn.table.len() / points;
+    let blocks = stride / 4;
+    let ([re, im], [out_re, out_im]) = (
+        [from.re.as_chunks::<4>().0, from.im.as_chunks::<4>().0],
+        [to.re.as_chunks_mut::<4>().0, to.im.as_chunks_mut::<4>().0],
+    );
+    let re = [0, 1, 2, 3].map(|part| &re[part * quarter * blocks..][..quarter * blocks]);
+    let im = [0, 1, 2, 3].map(|part| &im[part * quarter * blocks..][..quarter * blocks]);
+    for p in 0..quarter {
+        let twiddles = [turn.at(p * step), turn.at(2 * p * step), turn.at(3 * p * step)];
+        let out_re = &mut out_re[4 * p * blocks..][..4 * blocks];
+        let out_im = &mut out_im[4 * p * blocks..][..4 * blocks];
+        for q in 0..blocks {
+            let index = p * blocks + q;
+            let mut results = [([0.0; 4], [0.0; 4]); 4];
+            let (re, im) = (re.map(|part| part[index]), im.map(|part| part[index]));
+            for lane in 0..4 {
+                let (re, im) = butterfly(re.map(|part| part[lane]), im.map(|part| part[lane]));
+                results[0].0[lane] = re[0];
+                results[0].1[lane] = im[0];
+                for part in 1..4 {
+                    let (re, im) = turn_back(re[part], im[part], twiddles[part - 1]);
+                    results[part].0[lane] = re;
+                    results[part].1[lane] = im;
+                }
+            }
+            for (part, (re, im)) in results.into_iter().enumerate() {
+                out_re[part * blocks + q] = re;
+                out_im[part * blocks + q] = im;
+            }
+        }
+    }
+}
+
+/// The last stage where the length is no power of four; its twiddles are 1.
+fn radix_2(stride: usize, from: &Plane<'_>, to: &mut Plane<'_>) {
+    for (from, to) in [(&*from.re, &mut *to.re), (&*from.im, &mut *to.im)] {
+        let (a, b) = from.split_at(stride);
+        let (sums, differences) = to.split_at_mut(stride);
+        for (((a, b), sum), difference) in a.iter().zip(b).zip(sums).zip(differences) {
+            *sum = a + b;
+            *difference = a - b;
+        }
+    }
+}
+
+/// Takes the transform of pairs of samples apart into that of the samples, in place: entry 0 holds
+/// X(0) and, as its imaginary part, X(len); entry k holds X(k), of 2 `len` samples.
+pub(super) fn unpack(plane: &mut Plane<'_>, turn: Turn<'_>) {
+    let len = plane.re.len();
+    let step = turn.table.len() / (2 * len);
+    (plane.re[0], plane.im[0]) = (plane.re[0] + plane.im[0], plane.re[0] - plane.im[0]);
+    plane.im[len / 2] = -plane.im[len / 2];
+    for k in 1..len / 2 {
+        let low = (plane.re[k], plane.im[k]);
+        let high = (plane.re[len - k], plane.im[len - k]);
+        let (even, odd) = take_apart(low, high, turn.at(k * step));
+        (plane.re[k], plane.im[k]) = (even.0 + odd.0, even.1 + odd.1);
+        (plane.re[len - k], plane.im[len - k]) = (even.0 - odd.0, odd.1 - even.1);
+    }
+}
+
+/// The transform of the even samples, and that of the odd ones turned by one sample.
+#[inline(always)]
+fn take_apart(low: (f32, f32), high: (f32, f32), twiddle: (f32, f32)) -> ((f32, f32), (f32, f32)) {
+    let even = (0.5 * (low.0 + high.0), 0.5 * (low.1 - high.1));
+    let odd = (0.5 * (low.1 + high.1), 0.5 * (high.0 - low.0));
+    (even, turn_back(odd.0, odd.1, twiddle))
+}
+
+/// Writes |X(k)|², k = 0 to `len`, of 2 `len` samples, whose pairs were transformed.
+pub(super) fn power(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
+    let len = plane.re.len();
+    let half = len / 2;
+    let step = turn.table.len() / (2 * len);
+    let square = |(re, im): (f32, f32)| re * re + im * im;
+    output[0] = square((plane.re[0] + plane.im[0], 0.0));
+    output[len] = square((plane.re[0] - plane.im[0], 0.0));
+    output[half] = square((plane.re[half], plane.im[half]));
+    let (low, high) = output[..len].split_at_mut(half);
+    let (low, high) = (&mut low[1..], &mut high[1..]);
+    let (re_low, re_high) = (&plane.re[1..half], &plane.re[half + 1..len]);
+    let (im_low, im_high) = (&plane.im[1..half], &plane.im[half + 1..len]);
+    let (cosines, sines) = (&turn.cosines()[step..], &turn.sines()[step..]);
+    let last = low.len();
+    let mut one = |k: usize, twiddle: (f32, f32)| {
+        let mirrored = last - 1 - k;
+        let (even, odd) =
+            take_apart((re_low[k], im_low[k]), (re_high[mirrored], im_high[mirrored]), twiddle);
+        low[k] = square((even.0 + odd.0, even.1 + odd.1));
+        high[mirrored] = square((even.0 - odd.0, even.1 - odd.1));
+    };
+    if step == 1 {
+        for k in 0..last {
+            one(k, (cosines[k], sines[k]));
+        }
+    } else {
+        for k in 0..last {
+            one(k, (cosines[k * step], sines[k * step]));
+        }
+    }
+}
