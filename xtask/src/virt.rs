@@ -6,6 +6,7 @@
 mod cases;
 mod elf;
 mod emulator;
+mod kinds;
 mod report;
 mod toolchain;
 
@@ -22,6 +23,8 @@ use emulator::Emulator;
 
 /// Windows that the chip and the host must agree on, for each detector.
 const WINDOWS: u32 = 10_000;
+/// As many for a trained detector of each kind.
+const WINDOWS_OF_A_KIND: u32 = 1_000;
 /// Windows whose instructions are counted.
 const WINDOWS_COUNTED: u32 = 200;
 /// Windows to a digest, so that a difference can be located.
@@ -53,21 +56,31 @@ pub fn test(root: &Path) -> Result<Vec<String>> {
     refusals(&emulator)?;
     let mut lines = Vec::new();
     for case in cases::all(WINDOWS)? {
-        let job = job(&case.detector, case.channels, &case.samples, false)?;
-        let host = Report::on_host(&job)?;
-        case.check(&host.total)?;
-        let chip = emulator.run(&job, JOB_LIMIT)?;
-        host.compare(&chip).with_context(|| format!("detector {}", case.name))?;
-        lines.push(format!(
-            "{}: {} windows equal, {} anomalies, {} faults, digest {:016x}",
-            case.name,
-            chip.total.windows,
-            chip.total.anomalies,
-            chip.total.faults,
-            chip.total.digest
-        ));
+        lines.push(compared(&case, &compare(&emulator, &case, false)?));
+    }
+    for kind in kinds::trained(root, WINDOWS_OF_A_KIND)? {
+        let chip = compare(&emulator, &kind.case, true)?;
+        lines.push(format!("{}; {}", compared(&kind.case, &chip), kind.check_cost(&chip)?));
     }
     Ok(lines)
+}
+
+/// Demands that chip and host agree on every bit of a case; returns the chip's report.
+fn compare(emulator: &Emulator, case: &cases::Case, count: bool) -> Result<Report> {
+    let job = job(&case.detector, case.channels, &case.samples, count)?;
+    let host = Report::on_host(&job)?;
+    case.check(&host.total)?;
+    let chip = emulator.run(&job, JOB_LIMIT)?;
+    host.compare(&chip).with_context(|| format!("detector {}", case.name))?;
+    Ok(chip)
+}
+
+fn compared(case: &cases::Case, chip: &Report) -> String {
+    let total = chip.total;
+    format!(
+        "{}: {} windows equal, {} anomalies, {} faults, digest {:016x}",
+        case.name, total.windows, total.anomalies, total.faults, total.digest
+    )
 }
 
 /// Counts instructions and bytes on the chip.
@@ -85,12 +98,11 @@ pub fn bench(root: &Path) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut cases = cases::all(WINDOWS_COUNTED)?;
     cases.extend(cases::more_shapes(WINDOWS_COUNTED)?);
+    cases.extend(kinds::trained(root, WINDOWS_COUNTED)?.into_iter().map(|kind| kind.case));
     for case in cases {
-        let job = job(&case.detector, case.channels, &case.samples, true)?;
-        let chip = emulator.run(&job, JOB_LIMIT)?;
         // Counting must not change what is computed.
-        Report::on_host(&job)?.compare(&chip).with_context(|| format!("detector {}", case.name))?;
-        rows.extend(chip.rows(case.name, program_bytes));
+        let chip = compare(&emulator, &case, true)?;
+        rows.extend(chip.rows(&case.name, program_bytes));
     }
     Ok(rows)
 }

@@ -29,14 +29,14 @@ const FAULT_PERIOD: usize = 1_009;
 /// A detector with a recording.
 pub(super) struct Case {
     /// Names it in reports.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// The detector file.
     pub(super) detector: Vec<u8>,
     /// Numbers in a sample.
     pub(super) channels: usize,
     /// The recording, channels interleaved.
     pub(super) samples: Vec<f32>,
-    windows: u32,
+    pub(super) windows: u32,
 }
 
 impl Case {
@@ -96,7 +96,7 @@ fn case(name: &'static str, windows: u32, mut design: Design) -> Result<Case> {
     let len = len + faults * 2 * design.window_len as usize;
     let samples = recording(len, channels, fault_period);
     design.threshold = typical_score(&design.file(), channels, &samples)?;
-    Ok(Case { name, detector: design.file(), channels, samples, windows })
+    Ok(Case { name: name.to_owned(), detector: design.file(), channels, samples, windows })
 }
 
 /// A slow swing with noise and jumps, and now and then what no sensor can have measured.

@@ -121,6 +121,16 @@ impl Report {
         Ok(())
     }
 
+    /// The instructions of a sample, on average over those that complete a window and those that do not.
+    #[must_use]
+    pub fn instructions_per_sample(&self) -> f64 {
+        let counts =
+            || [Stage::Sample, Stage::Window].into_iter().filter_map(|s| self.counts.get(&s));
+        let calls: u32 = counts().map(|count| count.calls).sum();
+        let sum: u64 = counts().map(|count| count.sum).sum();
+        sum as f64 / f64::from(calls.max(1))
+    }
+
     /// The counts and bytes as rows of a bench; `program_bytes` is the flash of the least program
     /// that runs a detector.
     #[must_use]

@@ -1,0 +1,115 @@
+//! Trains a small detector of every kind and writes it with samples to run it on: what the emulated
+//! chip is compared with, `cargo xtask test --only virt`.
+//!
+//! `cargo run -p stonechat-train --example kinds -- FOLDER WINDOWS` writes, for each kind,
+//! `NAME.detector` and `NAME.samples` (f32, little-endian, channels interleaved), and `index.json`.
+
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use stonechat_core::detector::Detector;
+use stonechat_train::cost::cost;
+use stonechat_train::dataset::{ChannelInfo, Recording};
+use stonechat_train::random::Random;
+use stonechat_train::recipe::{DetectorChoice, Recipe};
+use stonechat_train::threshold::ThresholdRule;
+use stonechat_train::train::train;
+
+/// Samples in a window, and from one window to the next.
+const WINDOW_LEN: usize = 16;
+const STRIDE: usize = 4;
+/// Rows to train on.
+const TRAINING_ROWS: usize = 3_000;
+/// Samples between two that no sensor can have measured; a prime, so that they fall anywhere.
+const FAULT_PERIOD: usize = 1_009;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = PathBuf::from(arguments.next().ok_or("name a folder")?);
+    let windows: usize = arguments.next().ok_or("name a number of windows")?.parse()?;
+    std::fs::create_dir_all(&folder)?;
+    let training = recording(TRAINING_ROWS, 1);
+    let mut index = Vec::new();
+    for (name, detector) in choices()? {
+        let recipe = Recipe {
+            name: name.clone(),
+            features: detector.usual_features(),
+            detector,
+            window_len: WINDOW_LEN,
+            stride: STRIDE,
+            // Low, so that both verdicts come.
+            threshold: ThresholdRule::Quantile { quantile: 0.9, margin: 0.0 },
+            ..Recipe::default()
+        };
+        let trained = train(&training, &recipe, |_| ControlFlow::Continue(()))
+            .map_err(|error| format!("{name}: {error}"))?;
+        let detector = trained.file.detector();
+        let mut samples = recording(rows_of(&detector, windows), 2).samples;
+        let width = training.channels.len();
+        for sample in samples.chunks_exact_mut(width).skip(FAULT_PERIOD).step_by(FAULT_PERIOD) {
+            sample[0] = f32::NAN;
+        }
+        let samples: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        std::fs::write(folder.join(format!("{name}.detector")), trained.file.bytes())?;
+        std::fs::write(folder.join(format!("{name}.samples")), samples)?;
+        index.push(json!({"name": name, "channels": width, "cost": cost(&detector)}));
+    }
+    std::fs::write(folder.join("index.json"), Value::from(index).to_string())?;
+    Ok(())
+}
+
+/// Every kind with small settings, networks in both precisions, recurrent ones in both forms and cells.
+fn choices() -> Result<Vec<(String, DetectorChoice)>, Box<dyn Error>> {
+    let changes: &[(&str, &str, &[(&str, &str)])] = &[
+        ("z-score", "zscore_adaptive", &[("alpha", "0.02")]),
+        ("robust-z-score", "robust_zscore", &[("alpha", "0.02")]),
+        ("mahalanobis", "mahalanobis", &[]),
+        ("pca", "pca", &[]),
+        ("dense", "dense_trained_int8", &[("encoder", "[8,3]"), ("fit.epochs", "20")]),
+        ("neighbour", "neighbour", &[]),
+    ];
+    let choice = |&(kind, name, settings): &(&str, &str, &[(&str, &str)])| {
+        let mut choice = DetectorChoice::of_kind(kind)?;
+        for (setting, value) in settings {
+            choice.set(setting, serde_json::from_str(value)?)?;
+        }
+        Ok((name.to_owned(), choice))
+    };
+    changes.iter().map(choice).collect()
+}
+
+/// So many rows give so many results, with room for what sensor faults cost.
+fn rows_of(detector: &Detector<'_>, windows: usize) -> usize {
+    let coverage = detector.coverage();
+    let rows = windows * detector.stride() * RESULT_SPACING_MAX + coverage.len + coverage.delay;
+    rows + rows / FAULT_PERIOD * 2 * (coverage.len + coverage.delay)
+}
+
+/// The most vectors from one result to the next.
+const RESULT_SPACING_MAX: usize = 1;
+
+/// Two channels that belong together, with labelled bursts.
+fn recording(rows: usize, seed: u64) -> Recording {
+    let mut random = Random::new(seed);
+    let mut samples = Vec::with_capacity(2 * rows);
+    let mut labels = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let anomalous = row % 400 >= 340;
+        let swing = (row as f64 * 0.41).sin() + 0.3 * (row as f64 * 1.13).sin();
+        let noise = if anomalous { 0.8 } else { 0.05 };
+        samples.push((20.0 + 3.0 * swing + noise * random.normal()) as f32);
+        samples.push((5.0 - 1.5 * swing + noise * random.normal()) as f32);
+        labels.push(anomalous);
+    }
+    Recording {
+        name: "made up".to_owned(),
+        channels: vec![ChannelInfo::new("temperature", "Cel"), ChannelInfo::new("current", "A")],
+        rate_hz: 10.0,
+        time_us: (0..rows as i64).map(|row| row * 100_000).collect(),
+        samples,
+        labels: Some(labels),
+        segment_starts: vec![0],
+    }
+}
