@@ -68,6 +68,8 @@ fn choices() -> Result<Vec<(String, DetectorChoice)>, Box<dyn Error>> {
         ("mahalanobis", "mahalanobis", &[]),
         ("pca", "pca", &[]),
         ("dense", "dense_trained_int8", &[("encoder", "[8,3]"), ("fit.epochs", "20")]),
+        ("random-forest", "random_forest", &[("trees", "20")]),
+        ("isolation-forest", "isolation_forest", &[("trees", "20")]),
         ("neighbour", "neighbour", &[]),
     ];
     let choice = |&(kind, name, settings): &(&str, &str, &[(&str, &str)])| {
