@@ -141,6 +141,8 @@ pub enum TrainError {
     Replay(#[from] ReplayError),
 }
 
+/// The threshold of a model that learned from labels: half of the votes.
+const MAJORITY: f64 = 0.5;
 /// The least windows to fit a model.
 const FIT_WINDOWS_MIN: usize = 10;
 /// The least windows to set a threshold.
@@ -190,7 +192,11 @@ pub fn train(
 
     let scores = calibration_scores(&spec, &calibration_part)?;
     enough(recording, recipe, "the threshold", scores.len(), CALIBRATION_WINDOWS_MIN)?;
-    let threshold = threshold(&scores, recipe.threshold)?;
+    let threshold = if recipe.detector.learns_from_labels() {
+        Threshold { value: MAJORITY, scores: scores.len(), tail: None }
+    } else {
+        threshold(&scores, recipe.threshold)?
+    };
     spec.decision_rule = decision_rule(recipe, threshold.value as f32)?;
 
     let file = compile(&spec)?;
