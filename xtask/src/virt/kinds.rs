@@ -1,9 +1,10 @@
 //! A trained detector of every kind, made by the example `kinds` of stonechat-train.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::cases::Case;
@@ -60,20 +61,36 @@ pub(super) fn trained(root: &Path, windows: u32) -> Result<Vec<Kind>> {
 }
 
 impl Kind {
-    /// Holds the modelled cost against the counted instructions, and says how they compare.
-    ///
-    /// # Errors
-    /// Fails where they differ by more than [`TOLERANCE`].
-    pub(super) fn check_cost(&self, chip: &Report) -> Result<String> {
-        let counted = chip.instructions_per_sample();
-        let ratio = self.cost.per_sample / counted;
-        let line = format!(
-            "modelled {:.0} instructions a sample, counted {counted:.0} (ratio {ratio:.2})",
-            self.cost.per_sample
-        );
-        if !(1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&ratio) {
-            bail!("the cost of {} is wrong: {line}", self.case.name);
-        }
-        Ok(line)
+    /// Holds the modelled cost against the counted instructions.
+    pub(super) fn cost(&self, chip: &Report) -> Compared {
+        Compared { modelled: self.cost.per_sample, counted: chip.instructions_per_sample() }
+    }
+}
+
+/// Instructions a sample, modelled and counted.
+pub(super) struct Compared {
+    modelled: f64,
+    counted: f64,
+}
+
+impl Compared {
+    fn ratio(&self) -> f64 {
+        self.modelled / self.counted
+    }
+
+    /// Tells whether they differ by no more than [`TOLERANCE`].
+    pub(super) fn is_right(&self) -> bool {
+        (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&self.ratio())
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { modelled, counted } = self;
+        let ratio = self.ratio();
+        write!(
+            f,
+            "modelled {modelled:.0} instructions a sample, counted {counted:.0} (ratio {ratio:.2})"
+        )
     }
 }
