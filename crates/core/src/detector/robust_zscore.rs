@@ -87,7 +87,7 @@ impl<'d> RobustZScore<'d> {
                 let least = self.header.minimum_deviation / DEVIATIONS_PER_SPREAD;
                 let excess = libm::fabsf(difference) - *spread;
                 let next = *spread + alpha * *spread * sign(excess);
-                *spread = next.clamp(least, SCALED_FEATURE_ABS_MAX.max(least));
+                *spread = next.clamp(least, SCALED_FEATURE_ABS_MAX);
                 let next = *median + alpha * deviation * sign(difference);
                 *median = next.clamp(-SCALED_FEATURE_ABS_MAX, SCALED_FEATURE_ABS_MAX);
             }
