@@ -5,7 +5,10 @@ use std::ops::ControlFlow;
 
 use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::{ChannelInfo, Recording};
+use stonechat_train::fit::covariance::{MahalanobisOptions, PcaOptions};
 use stonechat_train::fit::dense::{DenseOptions, Precision};
+use stonechat_train::fit::neighbour::NeighbourOptions;
+use stonechat_train::fit::robust_zscore::RobustZScoreOptions;
 use stonechat_train::fit::z_score::ZScoreOptions;
 use stonechat_train::random::Random;
 use stonechat_train::recipe::{DetectorChoice, Recipe};
@@ -45,6 +48,10 @@ pub(crate) fn detectors() -> Vec<DetectorFile> {
         DetectorChoice::ZScore(ZScoreOptions::default()),
         dense(Precision::Float32),
         dense(Precision::Int8),
+        DetectorChoice::RobustZScore(RobustZScoreOptions { alpha: 0.05 }),
+        DetectorChoice::Mahalanobis(MahalanobisOptions::default()),
+        DetectorChoice::Pca(PcaOptions::default()),
+        DetectorChoice::Neighbour(NeighbourOptions { vectors: 8 }),
     ]
     .map(|detector| {
         train(&recording, &recipe(detector), |_| ControlFlow::Continue(())).expect("trains").file
