@@ -1,6 +1,5 @@
-//! What goes wrong with a sensor or with what it measures.
+//! What goes wrong with a temperature sensor or with what it measures.
 
-use super::SynthError;
 use crate::random::Random;
 
 /// A kind of fault with its size. Lengths are in samples, sizes in degrees Celsius.
@@ -92,63 +91,5 @@ impl FaultKind {
                 if up { reading + size } else { reading - size }
             }
         }
-    }
-}
-
-/// A fault in a recording.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Fault {
-    /// What happens.
-    #[serde(flatten)]
-    pub kind: FaultKind,
-    /// First row.
-    pub start_row: usize,
-    /// Number of rows.
-    pub rows: usize,
-}
-
-/// Which faults a recording gets.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultPlan {
-    /// None: normal data to train on.
-    #[default]
-    None,
-    /// These.
-    Listed(Vec<Fault>),
-    /// The typical faults in turn, each at a random place of its own part of the recording.
-    Random {
-        /// How many.
-        count: usize,
-        /// The first row where one may begin.
-        first_row: usize,
-    },
-}
-
-impl FaultPlan {
-    /// Returns the faults in the order of time.
-    pub(super) fn place(&self, rows: usize, random: &mut Random) -> Result<Vec<Fault>, SynthError> {
-        let (count, first_row) = match self {
-            Self::None => return Ok(Vec::new()),
-            Self::Listed(faults) => {
-                let mut faults = faults.clone();
-                faults.sort_by_key(|fault| fault.start_row);
-                return Ok(faults);
-            }
-            Self::Random { count, first_row } => (*count, *first_row),
-        };
-        let longest = FaultKind::TYPICAL.iter().map(|(_, rows)| *rows).max().unwrap_or(0);
-        // As long again after it, so that an alarm can clear before the next fault.
-        let part = rows.saturating_sub(first_row) / count.max(1);
-        let needed = longest * 3;
-        if part < needed {
-            return Err(SynthError::NoRoom { count, needed: needed * count, first_row, rows });
-        }
-        let place = |index: usize| {
-            let (kind, rows) = FaultKind::TYPICAL[index % FaultKind::TYPICAL.len()];
-            let slack = u32::try_from(part - 2 * longest).unwrap_or(u32::MAX);
-            Fault { kind, start_row: first_row + index * part + random.below(slack) as usize, rows }
-        };
-        Ok((0..count).map(place).collect())
     }
 }

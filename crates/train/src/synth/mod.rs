@@ -1,18 +1,37 @@
 //! Recordings that are computed instead of measured: known normal behaviour and known faults, the same from the same seed.
 
+mod dht11;
 mod fault;
+mod generator;
+mod kind;
+mod machine;
+mod mains;
+mod meter;
+mod plan;
+mod signal;
+mod sound;
+mod tank;
 mod temperature;
+mod waveform;
 #[cfg(test)]
 mod tests;
 
 use thiserror::Error;
 
-pub use fault::{Fault, FaultKind, FaultPlan};
+pub use dht11::{Dht11Fault, Dht11Options};
+pub use fault::FaultKind;
+pub use generator::{Generator, Scene, Take, synthesise};
+pub use kind::{Kind, LabelledFault, Request, Sidecar, Synthetic, generate};
+pub use machine::{Bearing, MachineFault, MachineOptions, Race};
+pub use mains::{MainsFault, MainsOptions};
+pub use meter::{MeterFault, MeterOptions, MeterRow, meter_rows};
+pub use plan::{Fault, FaultPlan};
+pub use sound::{SoundFault, SoundOptions};
+pub use tank::{Probe, TankFault, TankOptions, saturation_mg_l};
 pub use temperature::{TemperatureOptions, TemperatureSource};
 
-use crate::dataset::{ChannelInfo, Recording};
+use crate::dataset::Recording;
 use crate::limits::SYNTH_ROWS_MAX;
-use crate::random::Random;
 
 /// 2026-01-01T00:00:00Z, where recordings start unless told otherwise.
 const START_US: i64 = 1_767_225_600_000_000;
@@ -76,6 +95,68 @@ pub enum SynthError {
         /// As given.
         value: f64,
     },
+    /// A number of the options lies outside of its bounds.
+    #[error("{name} is {value}; it must lie between {low} and {high}")]
+    Range {
+        /// Which one.
+        name: &'static str,
+        /// As given.
+        value: f64,
+        /// Least.
+        low: f64,
+        /// Most.
+        high: f64,
+    },
+    /// The share of faulty rows is none, or more than half.
+    #[error("{share} of all rows cannot be faulty; choose a share from 0 to 0.5")]
+    Share {
+        /// As given.
+        share: f64,
+    },
+    /// A listed fault begins before the one before it has ended.
+    #[error("the fault at row {start_row} begins before the one before it ends at row {end_before}")]
+    Overlap {
+        /// Where it begins.
+        start_row: usize,
+        /// Where the one before ends.
+        end_before: usize,
+    },
+    /// A listed fault has no rows, or ends after the recording.
+    #[error("the fault of {fault_rows} rows at row {start_row} does not fit into {rows} rows")]
+    Outside {
+        /// Where it begins.
+        start_row: usize,
+        /// Its rows.
+        fault_rows: usize,
+        /// Rows of the recording.
+        rows: usize,
+    },
+    /// There is no such kind of recording or of fault.
+    #[error("there is no {what} `{found}`; choose one of {existing}")]
+    Unknown {
+        /// Kind of recording or fault.
+        what: &'static str,
+        /// As given.
+        found: String,
+        /// Those that exist.
+        existing: String,
+    },
+    /// The options or a fault's parameters have a wrong name or type.
+    #[error("the {what} do not fit: {reason}")]
+    Parameters {
+        /// Options or parameters of which fault.
+        what: String,
+        /// What the reader of JSON says.
+        reason: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{file}`: {reason}")]
+    File {
+        /// Which one.
+        file: String,
+        /// What the system says.
+        reason: String,
+    },
 }
 
 /// Computes the readings of a temperature sensor in a heated room, labelled where a fault acts.
@@ -95,34 +176,9 @@ pub enum SynthError {
 /// # Ok::<(), stonechat_train::synth::SynthError>(())
 /// ```
 pub fn temperature(options: &Options) -> Result<(Recording, Vec<Fault>), SynthError> {
-    let rows = options.rows;
-    if rows == 0 || rows > SYNTH_ROWS_MAX {
-        return Err(SynthError::Rows { rows });
-    }
-    options.sensor.check()?;
-    // A stream of its own: adding a fault does not change the room's noise.
-    let faults = options.faults.place(rows, &mut Random::stream(options.seed, 1))?;
-    let mut source = TemperatureSource::new(options.seed, options.sensor.clone());
-    let mut samples = Vec::with_capacity(rows);
-    let mut labels = Vec::with_capacity(rows);
-    let mut pending = faults.iter().peekable();
-    for row in 0..rows {
-        while let Some(fault) = pending.next_if(|fault| fault.start_row <= row) {
-            source.inject(fault.kind, fault.rows);
-        }
-        labels.push(source.is_faulty());
-        samples.push(source.next_sample());
-    }
-    let rate_hz = options.sensor.rate_hz;
-    let time_of = |row: usize| options.start_us + (row as f64 * 1e6 / rate_hz).round() as i64;
-    let recording = Recording {
-        name: format!("synthetic temperature, seed {}", options.seed),
-        channels: vec![ChannelInfo::new("temperature", "Cel")],
-        rate_hz,
-        time_us: (0..rows).map(time_of).collect(),
-        samples,
-        labels: Some(labels),
-        segment_starts: vec![0],
-    };
+    let Options { seed, rows, start_us, ref sensor, ref faults } = *options;
+    let take = Take { seed, rows, start_us, faults: faults.clone() };
+    let (mut recording, faults) = synthesise(sensor, &take)?;
+    recording.name = format!("synthetic temperature, seed {seed}");
     Ok((recording, faults))
 }

@@ -10,7 +10,7 @@ use crate::random::Random;
 
 /// Longest step of the integration, in simulated seconds.
 const STEP_S_MAX: f64 = 10.0;
-const DAY_S: f64 = 86_400.0;
+pub(super) const DAY_S: f64 = 86_400.0;
 /// Simulated seconds before the first sample, in which the room settles into its cycle.
 const SETTLING_S: f64 = 4.0 * 3600.0;
 /// How fast disturbances such as doors and people come and go, in simulated seconds.
@@ -221,7 +221,7 @@ impl Iterator for TemperatureSource {
 }
 
 /// A wave of one day between -1 and 1 with its crest at 0: close to a cosine, of multiplications alone.
-fn day_wave(seconds: f64) -> f64 {
+pub(super) fn day_wave(seconds: f64) -> f64 {
     let phase = (seconds / DAY_S + 0.25).rem_euclid(1.0) * 2.0;
     let (x, sign) = if phase < 1.0 { (phase, 1.0) } else { (phase - 1.0, -1.0) };
     let parabola = 4.0 * x * (1.0 - x);
