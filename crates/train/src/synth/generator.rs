@@ -182,11 +182,7 @@ pub(super) fn time_of(start_us: i64, rate_hz: f64, row: usize) -> i64 {
 
 /// Refuses what is not a positive number.
 pub(super) fn positive(name: &'static str, value: f64) -> Result<(), SynthError> {
-    if value.is_finite() && value > 0.0 {
-        Ok(())
-    } else {
-        Err(SynthError::Option { name, value })
-    }
+    if value.is_finite() && value > 0.0 { Ok(()) } else { Err(SynthError::Option { name, value }) }
 }
 
 /// Refuses what does not lie between two bounds.
@@ -228,7 +224,10 @@ impl Generator for TemperatureOptions {
     }
 
     fn typical(&self) -> Vec<(FaultKind, f64)> {
-        FaultKind::TYPICAL.into_iter().map(|(kind, rows)| (kind, rows as f64 / self.rate_hz)).collect()
+        FaultKind::TYPICAL
+            .into_iter()
+            .map(|(kind, rows)| (kind, rows as f64 / self.rate_hz))
+            .collect()
     }
 
     fn render(&self, scene: &Scene<'_, FaultKind>) -> Vec<f32> {

@@ -172,7 +172,14 @@ impl Request {
     /// Asks for a recording of usual length without faults.
     #[must_use]
     pub fn new(kind: Kind, seed: u64) -> Self {
-        Self { kind, seed, rows: None, start_us: None, options: Map::new(), faults: FaultPlan::None }
+        Self {
+            kind,
+            seed,
+            rows: None,
+            start_us: None,
+            options: Map::new(),
+            faults: FaultPlan::None,
+        }
     }
 }
 
@@ -255,8 +262,7 @@ pub fn generate(request: &Request) -> Result<Synthetic, SynthError> {
             (generator.render(scene), None)
         })?)
     };
-    synthetic.recording.name =
-        format!("synthetic {}, seed {}", request.kind.name(), request.seed);
+    synthetic.recording.name = format!("synthetic {}, seed {}", request.kind.name(), request.seed);
     Ok(synthetic)
 }
 

@@ -307,9 +307,8 @@ impl<'a> Mains<'a> {
         for phase in 0..PHASES {
             let turns = self.angle - phase as f64 / 3.0;
             let hit = acting.filter(|(fault, _)| fault.kind.hits(phase));
-            let (factor, extra) = hit.map_or((1.0, 0.0), |(fault, at)| {
-                disturb(&fault.kind, at, options.rate_hz)
-            });
+            let (factor, extra) =
+                hit.map_or((1.0, 0.0), |(fault, at)| disturb(&fault.kind, at, options.rate_hz));
             let peak = sqrt(2.0) * options.voltage_v * level * (1.0 + self.unbalance[phase]);
             let noise = options.noise_v * self.random.normal();
             let volts = peak * factor * voltage.at(turns, gain, order_max) + extra + noise;

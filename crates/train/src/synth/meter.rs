@@ -191,9 +191,7 @@ impl Generator for MeterOptions {
 pub fn meter_rows(options: &MeterOptions, scene: &Scene<'_, MeterFault>) -> Vec<MeterRow> {
     let mut meter = Meter::new(options, scene.seed);
     let mut cursor = Cursor::new(scene.faults);
-    (0..scene.rows)
-        .map(|_| meter.next_row(cursor.next_row().map(|(fault, _)| fault)))
-        .collect()
+    (0..scene.rows).map(|_| meter.next_row(cursor.next_row().map(|(fault, _)| fault))).collect()
 }
 
 /// Returns a row's numbers in the order of the channels.

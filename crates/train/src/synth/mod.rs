@@ -12,16 +12,16 @@ mod signal;
 mod sound;
 mod tank;
 mod temperature;
-mod waveform;
 #[cfg(test)]
 mod tests;
+mod waveform;
 
 use thiserror::Error;
 
 pub use dht11::{Dht11Fault, Dht11Options};
 pub use fault::FaultKind;
 pub use generator::{Generator, Scene, Take, synthesise};
-pub use kind::{Kind, LabelledFault, Request, Sidecar, Synthetic, generate};
+pub use kind::{Kind, LabelledFault, Request, SIDECAR_SCHEMA, Sidecar, Synthetic, generate};
 pub use machine::{Bearing, MachineFault, MachineOptions, Race};
 pub use mains::{MainsFault, MainsOptions};
 pub use meter::{MeterFault, MeterOptions, MeterRow, meter_rows};
@@ -114,7 +114,9 @@ pub enum SynthError {
         share: f64,
     },
     /// A listed fault begins before the one before it has ended.
-    #[error("the fault at row {start_row} begins before the one before it ends at row {end_before}")]
+    #[error(
+        "the fault at row {start_row} begins before the one before it ends at row {end_before}"
+    )]
     Overlap {
         /// Where it begins.
         start_row: usize,

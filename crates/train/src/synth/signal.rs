@@ -26,11 +26,7 @@ impl Wander {
         random: &mut Random,
     ) -> Self {
         let keep = exp(-step_s / time_constant_s);
-        Self {
-            value: deviation * random.normal(),
-            keep,
-            kick: deviation * sqrt(1.0 - keep * keep),
-        }
+        Self { value: deviation * random.normal(), keep, kick: deviation * sqrt(1.0 - keep * keep) }
     }
 
     pub(super) fn next(&mut self, random: &mut Random) -> f64 {

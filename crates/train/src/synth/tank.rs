@@ -156,7 +156,10 @@ impl Generator for TankOptions {
     }
 
     fn channels(&self) -> Vec<ChannelInfo> {
-        vec![ChannelInfo::new("dissolved_oxygen", "mg/L"), ChannelInfo::new("water_temperature", "Cel")]
+        vec![
+            ChannelInfo::new("dissolved_oxygen", "mg/L"),
+            ChannelInfo::new("water_temperature", "Cel"),
+        ]
     }
 
     fn typical(&self) -> Vec<(TankFault, f64)> {
