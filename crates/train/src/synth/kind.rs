@@ -360,8 +360,12 @@ fn read_plan<G: Generator>(
         let Some(Value::Object(mut base)) =
             typical.iter().find(|typical| name_of(typical) == name).cloned()
         else {
-            let mut names: Vec<&str> = typical.iter().map(name_of).collect();
-            names.dedup();
+            let mut names: Vec<&str> = Vec::new();
+            for name in typical.iter().map(name_of) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
             return Err(unknown("kind of fault", name, &names));
         };
         if let Some(changes) = fault.kind.as_object() {

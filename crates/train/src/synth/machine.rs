@@ -261,11 +261,11 @@ impl Generator for MachineOptions {
     fn typical(&self) -> Vec<(MachineFault, f64)> {
         let bearing = |race, impulse| MachineFault::Bearing { race, impulse, slip: 0.01 };
         vec![
-            (MachineFault::Imbalance { gain: 3.0 }, 2.0),
-            (MachineFault::Looseness { level: 0.6, truncation: 0.7 }, 2.0),
-            (bearing(Race::Outer, 3.0), 2.0),
-            (bearing(Race::Inner, 4.0), 2.0),
-            (MachineFault::SpeedChange { ratio: 1.3 }, 2.0),
+            (MachineFault::Imbalance { gain: 2.0 }, 2.0),
+            (MachineFault::Looseness { level: 0.3, truncation: 0.7 }, 2.0),
+            (bearing(Race::Outer, 0.8), 2.0),
+            (bearing(Race::Inner, 1.2), 2.0),
+            (MachineFault::SpeedChange { ratio: 1.15 }, 2.0),
         ]
     }
 

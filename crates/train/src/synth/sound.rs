@@ -4,7 +4,7 @@
 //! of the air's broadband noise, follows the turns of the shaft. The noise falls with frequency as moving air's does
 //! (first-order low-pass), with a floor of the microphone's own.
 
-use libm::{exp, sin, sqrt};
+use libm::{exp, sin, sqrt, tan};
 
 use super::generator::{Generator, Scene, positive, share, within};
 use super::plan::Cursor;
@@ -156,7 +156,7 @@ impl Generator for SoundOptions {
         // Below what the rate can show, for slow microphones.
         let hz = |frequency: f64| frequency.min(0.4 * self.rate_hz);
         vec![
-            (SoundFault::Squeal { frequency_hz: hz(3_150.0), level_pa: 0.02 }, 2.0),
+            (SoundFault::Squeal { frequency_hz: hz(3_150.0), level_pa: 0.03 }, 2.0),
             (SoundFault::Knock { turns: 2.0, frequency_hz: hz(820.0), level_pa: 0.5 }, 2.0),
             (SoundFault::Hiss { above_hz: hz(3_000.0), level_pa: 0.03 }, 2.0),
             (SoundFault::HumChange { gain: 2.2, pitch: 0.94 }, 2.0),
@@ -187,6 +187,40 @@ impl LowPass {
     }
 }
 
+/// A Butterworth high-pass of the second order by the bilinear transform, scaled so that white noise keeps its deviation.
+struct HighPass {
+    gain: f64,
+    feedback: [f64; 2],
+    inputs: [f64; 2],
+    outputs: [f64; 2],
+}
+
+impl HighPass {
+    fn new(corner_hz: f64, rate_hz: f64) -> Self {
+        let warped = tan(TAU * corner_hz / rate_hz / 2.0);
+        let square = warped * warped;
+        let norm = 1.0 / (1.0 + sqrt(2.0) * warped + square);
+        // White noise spreads evenly up to half the rate; what lies above the corner passes.
+        let passed = 1.0 - 2.0 * corner_hz / rate_hz;
+        Self {
+            gain: norm / sqrt(passed),
+            feedback: [2.0 * (square - 1.0) * norm, (1.0 - sqrt(2.0) * warped + square) * norm],
+            inputs: [0.0; 2],
+            outputs: [0.0; 2],
+        }
+    }
+
+    fn next(&mut self, input: f64) -> f64 {
+        let difference = input - 2.0 * self.inputs[0] + self.inputs[1];
+        let output = self.gain * difference
+            - self.feedback[0] * self.outputs[0]
+            - self.feedback[1] * self.outputs[1];
+        self.inputs = [input, self.inputs[0]];
+        self.outputs = [output, self.outputs[0]];
+        output
+    }
+}
+
 struct Sound<'a> {
     options: &'a SoundOptions,
     random: Random,
@@ -201,7 +235,7 @@ struct Sound<'a> {
     /// The air's noise has the same deviation whatever its corner.
     air: LowPass,
     air_gain: f64,
-    hiss: [LowPass; 2],
+    hiss: HighPass,
     knock: Ringing,
     next_knock: Option<f64>,
     converter: Converter,
@@ -213,7 +247,6 @@ impl<'a> Sound<'a> {
         let step_s = 1.0 / options.rate_hz;
         let air = LowPass::new(options.air_hz, options.rate_hz);
         let air_gain = options.air_pa * sqrt((1.0 + air.keep) / (1.0 - air.keep));
-        let hiss = || LowPass::new(1.0, options.rate_hz);
         Self {
             hum: random.uniform(),
             shaft: random.uniform(),
@@ -223,7 +256,7 @@ impl<'a> Sound<'a> {
             speed: Wander::new(0.002, 2.0, step_s, &mut random),
             air,
             air_gain,
-            hiss: [hiss(), hiss()],
+            hiss: HighPass::new(1.0, options.rate_hz),
             knock: Ringing::new(1.0, 0.0, options.rate_hz),
             next_knock: None,
             converter: Converter::new(options.full_scale_pa),
@@ -295,14 +328,9 @@ impl<'a> Sound<'a> {
             }
             SoundFault::Hiss { above_hz, level_pa } => {
                 if at == 0 {
-                    self.hiss = std::array::from_fn(|_| LowPass::new(above_hz, rate_hz));
+                    self.hiss = HighPass::new(above_hz, rate_hz);
                 }
-                // Twice what a low-pass takes away: a high-pass of the second order.
-                let mut noise = level_pa * self.fault_random.normal();
-                for low_pass in &mut self.hiss {
-                    noise -= low_pass.next(noise);
-                }
-                noise
+                self.hiss.next(level_pa * self.fault_random.normal())
             }
             SoundFault::HumChange { .. } => 0.0,
         }

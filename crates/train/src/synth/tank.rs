@@ -165,7 +165,7 @@ impl Generator for TankOptions {
     fn typical(&self) -> Vec<(TankFault, f64)> {
         let (oxygen, temperature) = (Probe::Oxygen, Probe::Temperature);
         vec![
-            (TankFault::OxygenDemand { rate: 3.0 }, 12.0 * HOUR_S),
+            (TankFault::OxygenDemand { rate: 1.5 }, 12.0 * HOUR_S),
             (TankFault::Drift { probe: oxygen, size: -2.5 }, 12.0 * HOUR_S),
             (TankFault::Stuck { probe: oxygen }, 6.0 * HOUR_S),
             (TankFault::Spike { probe: oxygen, size: 3.0 }, 300.0),

@@ -1,6 +1,61 @@
 //! The synthetic room: the same from a seed, physically plausible, with faults where the labels say.
 
+mod grid;
+mod kinds;
+mod rooms;
+mod rotating;
+
 use super::*;
+
+/// Amplitude of a tone by a single-frequency Fourier sum under a Hann window.
+fn amplitude(samples: &[f64], rate_hz: f64, frequency_hz: f64) -> f64 {
+    let (mut re, mut im, mut weight) = (0.0, 0.0, 0.0);
+    for (index, sample) in samples.iter().enumerate() {
+        let window =
+            0.5 - 0.5 * (std::f64::consts::TAU * index as f64 / samples.len() as f64).cos();
+        let angle = std::f64::consts::TAU * frequency_hz * index as f64 / rate_hz;
+        re += window * sample * angle.cos();
+        im += window * sample * angle.sin();
+        weight += window;
+    }
+    2.0 * re.hypot(im) / weight
+}
+
+/// Samples of one channel.
+fn column(recording: &Recording, name: &str) -> Vec<f64> {
+    let channel = recording.channels.iter().position(|channel| channel.name == name).unwrap();
+    recording.channel(channel).map(f64::from).collect()
+}
+
+fn mean(samples: &[f64]) -> f64 {
+    samples.iter().sum::<f64>() / samples.len() as f64
+}
+
+fn rms(samples: &[f64]) -> f64 {
+    mean(&samples.iter().map(|x| x * x).collect::<Vec<_>>()).sqrt()
+}
+
+fn deviation(samples: &[f64]) -> f64 {
+    let centre = mean(samples);
+    rms(&samples.iter().map(|x| x - centre).collect::<Vec<_>>())
+}
+
+/// A recording with one fault from `start_row` on.
+fn with_fault<G: Generator>(
+    generator: &G,
+    rows: usize,
+    kind: G::Fault,
+    fault: std::ops::Range<usize>,
+) -> Recording {
+    let (start_row, len) = (fault.start, fault.len());
+    let faults = FaultPlan::Listed(vec![Fault { kind, start_row, rows: len }]);
+    synthesise(generator, &Take { seed: 5, rows, start_us: 0, faults }).unwrap().0
+}
+
+fn without<G: Generator>(generator: &G, rows: usize) -> Recording {
+    let take = Take { seed: 5, rows, start_us: 0, faults: FaultPlan::None };
+    synthesise(generator, &take).unwrap().0
+}
 
 fn normal(seed: u64, rows: usize) -> Recording {
     temperature(&Options { seed, rows, ..Options::default() }).unwrap().0
