@@ -54,8 +54,11 @@ fn synth_writes_a_recording_and_its_faults() {
     assert_eq!(faults.len(), FAULTS);
     let sidecar: Value =
         serde_json::from_slice(&read(&folder, "faulty.csv.faults.json")).expect("JSON");
-    assert_eq!(sidecar, made["faults"]);
-    assert!(!folder.path().join("normal.csv.faults.json").exists());
+    assert_eq!(sidecar["faults"], made["faults"]);
+    assert_eq!((&sidecar["kind"], &sidecar["seed"]), (&"temperature".into(), &2.into()));
+    let normal: Value =
+        serde_json::from_slice(&read(&folder, "normal.csv.faults.json")).expect("JSON");
+    assert_eq!(normal["faults"].as_array().map(Vec::len), Some(0));
     // The labels in the recording are the faults' rows.
     let anomalous: u64 = faults.iter().filter_map(|fault| fault["rows"].as_u64()).sum();
     let labelled =

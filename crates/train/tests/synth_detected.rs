@@ -13,7 +13,7 @@ use stonechat_train::train::train;
 
 fn evaluate(detector: &Detector<'_>, recording: &Recording, normal: &Recording) -> Report {
     let run = replay(detector, recording, |_, _| {}).unwrap();
-    let labels = window_labels(recording, &run, &detector);
+    let labels = window_labels(recording, &run, detector);
     let last_rows = run.last_rows();
     let scored = run.scored(detector.decision_rule().threshold);
     let windows = Windows { last_rows: &last_rows, len: detector.window_len() };

@@ -1,10 +1,10 @@
+mod synth;
+
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Subcommand;
 use serde::Serialize;
 use stonechat_train::dataset::{ChannelInfo, Recording, write_csv, write_parquet};
-use stonechat_train::synth::{self, Fault, FaultPlan, TemperatureOptions};
 
 use crate::Outcome;
 use crate::data::{ReadArgs, Source};
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Import(Box<ImportArgs>),
-    Synth(SynthArgs),
+    Synth(Box<synth::SynthArgs>),
 }
 
 impl Args {
@@ -161,94 +161,5 @@ fn rate(rate_hz: f64) -> String {
         format!("one every {} s", rounded(1.0 / rate_hz))
     } else {
         format!("{} Hz", rounded(rate_hz))
-    }
-}
-
-/// Make up a recording, with faults whose place and size are known.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  stonechat data synth temperature --rows 20000 -o normal.csv
-  stonechat data synth temperature --rows 8000 --faults 6 --seed 2 -o faulty.csv")]
-struct SynthArgs {
-    /// What to make up.
-    #[arg(value_enum)]
-    kind: Kind,
-    /// The file to write, .csv or .parquet; the faults go to FILE.faults.json beside it.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// How many samples.
-    #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
-    rows: usize,
-    /// The same seed gives the same recording.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How many faults to put in.
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    faults: usize,
-    /// Samples a second.
-    #[arg(long, value_name = "HZ", default_value_t = 10.0, allow_negative_numbers = true)]
-    rate: f64,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Kind {
-    /// A heated room's temperature in degrees Celsius.
-    Temperature,
-}
-
-/// Rows before the first fault.
-const NORMAL_ROWS_FIRST: usize = 500;
-
-#[derive(Serialize)]
-struct Made {
-    file: String,
-    rows: usize,
-    faults: Vec<Fault>,
-}
-
-impl SynthArgs {
-    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let Kind::Temperature = self.kind;
-        require_folder_of(&self.output)?;
-        let faults = match self.faults {
-            0 => FaultPlan::None,
-            count => FaultPlan::Random { count, first_row: NORMAL_ROWS_FIRST },
-        };
-        let sensor = TemperatureOptions { rate_hz: self.rate, ..TemperatureOptions::default() };
-        let options = synth::Options {
-            seed: self.seed,
-            rows: self.rows,
-            sensor,
-            faults,
-            ..synth::Options::default()
-        };
-        let (recording, faults) = synth::temperature(&options)?;
-        write_recording(&self.output, &recording)?;
-        if !faults.is_empty() {
-            let mut sidecar = self.output.clone().into_os_string();
-            sidecar.push(".faults.json");
-            std::fs::write(&sidecar, serde_json::to_string_pretty(&faults)?).with_context(
-                || format!("cannot write the faults `{}`", PathBuf::from(&sidecar).display()),
-            )?;
-        }
-        let made = Made { file: self.output.display().to_string(), rows: recording.rows(), faults };
-        output.result(&made, || {
-            let faults = made.faults.iter().map(|fault| {
-                format!(
-                    "\n  {:<12} rows {} to {}",
-                    fault.kind.name(),
-                    fault.start_row,
-                    fault.start_row + fault.rows
-                )
-            });
-            format!(
-                "{} ({}, {}){}",
-                made.file,
-                counted(made.rows, "row"),
-                counted(made.faults.len(), "fault"),
-                faults.collect::<String>()
-            )
-        });
-        Ok(Outcome::Done)
     }
 }

@@ -86,6 +86,9 @@ pub struct Take<F> {
     pub faults: FaultPlan<F>,
 }
 
+/// A recording and its faults in the order of time.
+pub type Made<F> = (Recording, Vec<Fault<F>>);
+
 /// Computes a recording, labelled where a fault acts, and its faults in the order of time.
 ///
 /// # Errors
@@ -104,7 +107,7 @@ pub struct Take<F> {
 pub fn synthesise<G: Generator>(
     generator: &G,
     take: &Take<G::Fault>,
-) -> Result<(Recording, Vec<Fault<G::Fault>>), SynthError> {
+) -> Result<Made<G::Fault>, SynthError> {
     let faults = place(generator, take)?;
     let scene = Scene { seed: take.seed, rows: take.rows, faults: &faults };
     let samples = generator.render(&scene);

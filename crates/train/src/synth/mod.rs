@@ -20,7 +20,7 @@ use thiserror::Error;
 
 pub use dht11::{Dht11Fault, Dht11Options};
 pub use fault::FaultKind;
-pub use generator::{Generator, Scene, Take, synthesise};
+pub use generator::{Generator, Made, Scene, Take, synthesise};
 pub use kind::{Kind, LabelledFault, Request, SIDECAR_SCHEMA, Sidecar, Synthetic, generate};
 pub use machine::{Bearing, MachineFault, MachineOptions, Race};
 pub use mains::{MainsFault, MainsOptions};

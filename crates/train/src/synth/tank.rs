@@ -251,8 +251,10 @@ impl<'a> Tank<'a> {
 
     fn next_row(&mut self, acting: Option<(&Fault<TankFault>, usize)>) -> [f32; 2] {
         let demand = match acting {
-            Some((Fault { kind: TankFault::OxygenDemand { rate }, rows, .. }, at)) => {
-                if (at as f64) < DEMAND_SHARE * *rows as f64 { *rate } else { 0.0 }
+            Some((Fault { kind: TankFault::OxygenDemand { rate }, rows, .. }, at))
+                if (at as f64) < DEMAND_SHARE * *rows as f64 =>
+            {
+                *rate
             }
             _ => 0.0,
         };
