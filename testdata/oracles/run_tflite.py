@@ -40,8 +40,8 @@ def main():
     with open(model_path, "rb") as file:
         model = file.read()
     details = Interpreter(model_content=model).get_input_details()[0]
-    width = int(details["shape"][1])
-    vectors = np.fromfile(inputs_path, details["dtype"]).reshape(-1, width)
+    shape = details["shape"][1:]
+    vectors = np.fromfile(inputs_path, details["dtype"]).reshape(-1, *shape)
     for path, run in ((tflm_path, run_tflm), (litert_path, run_litert)):
         np.concatenate([np.array(output) for output in run(model, vectors)]).tofile(path)
 

@@ -30,6 +30,10 @@ pub const RECURRENT_STEPS_MAX: usize = 4_096;
 pub const RECURRENT_LANES_MAX: usize = 64;
 /// The greatest magnitude of a weight or bias of a recurrent network, so that its sums stay finite.
 pub const RECURRENT_WEIGHT_ABS_MAX: f32 = 1.0e6;
+/// The most numbers between two layers of a convolution network.
+pub const CONVOLUTION_NUMBERS_MAX: usize = 65_536;
+/// The longest step of a convolution, and the most often that it repeats its input.
+pub const CONVOLUTION_STEP_MAX: u16 = 16;
 /// The largest detector file in bytes.
 pub const DETECTOR_FILE_LEN_MAX: usize = 16 * 1024 * 1024;
 /// The longest provenance text in bytes.

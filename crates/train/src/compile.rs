@@ -1,12 +1,13 @@
 //! The compiler: from what was fitted to a detector file that the core runs in place.
 
+mod network;
+
 use std::path::{Path, PathBuf};
 
 use bytemuck::Pod;
 use stonechat_core::decision::DecisionRule;
 use stonechat_core::detector::format::{
-    self, ChannelEntry, DenseHeader, DenseLayerEntry, FeatureEntry, Header, Part, Requantisation,
-    ScalerEntry, TraceEntry, ZScoreHeader,
+    self, ChannelEntry, FeatureEntry, Header, Part, ScalerEntry, TraceEntry, ZScoreHeader,
 };
 use stonechat_core::detector::{Detector, EngineKind, LoadError, ScoreRule};
 use stonechat_core::features::Feature;
@@ -14,7 +15,7 @@ use stonechat_core::limits::DETECTOR_FILE_LEN_MAX;
 use stonechat_core::sample::Quantity;
 use thiserror::Error;
 
-use crate::network::{Activation, Layer, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
+pub(crate) use network::{dense_entry, dense_int8_entry, split_factor};
 
 /// Everything that a detector file holds.
 #[derive(Clone, Debug)]
@@ -94,24 +95,6 @@ impl Model {
     #[must_use]
     pub fn z_score(model: &ZScoreModel) -> Self {
         Self::new(EngineKind::ZScore, z_score(model))
-    }
-
-    /// Lays out a dense autoencoder in single precision.
-    ///
-    /// # Errors
-    /// If the network does not hold together.
-    pub fn dense(network: &Network) -> Result<Self, NetworkError> {
-        network.check()?;
-        Ok(Self::new(EngineKind::Dense, dense(network)))
-    }
-
-    /// Lays out a dense autoencoder in int8.
-    ///
-    /// # Errors
-    /// If the network does not hold together.
-    pub fn dense_int8(network: &QuantisedNetwork) -> Result<Self, NetworkError> {
-        network.check()?;
-        Ok(Self::new(EngineKind::DenseInt8, dense_int8(network)))
     }
 
     /// Returns which engine runs it.
@@ -268,174 +251,6 @@ fn z_score(model: &ZScoreModel) -> Vec<u8> {
     append(&mut bytes, &model.mean);
     append(&mut bytes, &model.variance);
     bytes
-}
-
-/// Leaves room for the header and the entries of a network's layers.
-fn room_for_layers(layer_count: usize) -> Vec<u8> {
-    vec![0; size_of::<DenseHeader>() + layer_count * size_of::<DenseLayerEntry>()]
-}
-
-fn write_layers(bytes: &mut [u8], header: &DenseHeader, entries: &[DenseLayerEntry]) {
-    let (start, rest) = bytes.split_at_mut(size_of::<DenseHeader>());
-    start.copy_from_slice(bytemuck::bytes_of(header));
-    let entries: &[u8] = bytemuck::cast_slice(entries);
-    rest[..entries.len()].copy_from_slice(entries);
-}
-
-fn activation_number(activation: Activation) -> u16 {
-    use stonechat_core::detector::Activation as Core;
-    let activation = match activation {
-        Activation::Linear => Core::Linear,
-        Activation::Relu => Core::Relu,
-        Activation::Tanh => Core::Tanh,
-        Activation::Logistic => Core::Logistic,
-    };
-    activation as u16
-}
-
-/// Appends the arrays of a dense layer in single precision and returns its entry.
-pub(crate) fn dense_entry(bytes: &mut Vec<u8>, layer: &Layer) -> DenseLayerEntry {
-    DenseLayerEntry {
-        inputs: number(layer.inputs),
-        outputs: number(layer.outputs),
-        weights: append(bytes, &layer.weights).offset,
-        bias: append(bytes, &layer.bias).offset,
-        requantisation: 0,
-        activation: activation_number(layer.activation),
-        reserved: 0,
-        output_zero_point: 0,
-        output_minimum: 0,
-        output_maximum: 0,
-        output_scale: 0.0,
-    }
-}
-
-fn dense(network: &Network) -> Vec<u8> {
-    let mut bytes = room_for_layers(network.layers.len());
-    let mut entries = Vec::new();
-    for layer in &network.layers {
-        entries.push(dense_entry(&mut bytes, layer));
-    }
-    let header = DenseHeader {
-        layer_count: number(network.layers.len()),
-        input_scale: 0.0,
-        input_zero_point: 0,
-        output_scale: 0.0,
-        output_zero_point: 0,
-        reserved: 0,
-    };
-    write_layers(&mut bytes, &header, &entries);
-    bytes
-}
-
-/// Appends the arrays of a dense layer in int8 and returns its entry; scale and zero point are those
-/// of its input.
-pub(crate) fn dense_int8_entry(
-    bytes: &mut Vec<u8>,
-    layer: &QuantisedLayer,
-    scale: f32,
-    zero_point: i32,
-) -> DenseLayerEntry {
-    let least = match layer.activation {
-        Activation::Relu => layer.output_zero_point.max(i32::from(i8::MIN)),
-        _ => i32::from(i8::MIN),
-    };
-    DenseLayerEntry {
-        inputs: number(layer.inputs),
-        outputs: number(layer.outputs),
-        weights: append(bytes, &packed_weights(layer)).offset,
-        bias: append(bytes, &folded_bias(layer, zero_point)).offset,
-        requantisation: append(bytes, &requantisation(layer, scale)).offset,
-        activation: activation_number(layer.activation),
-        reserved: 0,
-        output_zero_point: layer.output_zero_point,
-        output_minimum: least,
-        output_maximum: i32::from(i8::MAX),
-        output_scale: layer.output_scale,
-    }
-}
-
-fn dense_int8(network: &QuantisedNetwork) -> Vec<u8> {
-    let mut bytes = room_for_layers(network.layers.len());
-    let mut entries = Vec::new();
-    let (mut scale, mut zero_point) = (network.input_scale, network.input_zero_point);
-    for layer in &network.layers {
-        entries.push(dense_int8_entry(&mut bytes, layer, scale, zero_point));
-        (scale, zero_point) = (layer.output_scale, layer.output_zero_point);
-    }
-    let header = DenseHeader {
-        layer_count: number(network.layers.len()),
-        input_scale: network.input_scale,
-        input_zero_point: network.input_zero_point,
-        output_scale: scale,
-        output_zero_point: zero_point,
-        reserved: 0,
-    };
-    write_layers(&mut bytes, &header, &entries);
-    bytes
-}
-
-/// Puts the weights into the order in which the kernel reads them.
-fn packed_weights(layer: &QuantisedLayer) -> Vec<i8> {
-    let mut packed = vec![0; layer.weights.len()];
-    for (output, row) in layer.weights.chunks_exact(layer.inputs).enumerate() {
-        for (input, weight) in row.iter().enumerate() {
-            packed[format::weight_index(layer.inputs, layer.outputs, output, input)] = *weight;
-        }
-    }
-    packed
-}
-
-/// Σw(x - z) + b = Σwx + (b - zΣw): the kernel then multiplies int8 by int8.
-fn folded_bias(layer: &QuantisedLayer, input_zero_point: i32) -> Vec<i32> {
-    let rows = layer.weights.chunks_exact(layer.inputs);
-    rows.zip(&layer.bias)
-        .map(|(row, bias)| {
-            let sum: i32 = row.iter().map(|weight| i32::from(*weight)).sum();
-            bias.wrapping_sub(sum.wrapping_mul(input_zero_point))
-        })
-        .collect()
-}
-
-fn requantisation(layer: &QuantisedLayer, input_scale: f32) -> Vec<Requantisation> {
-    let output_scale = f64::from(layer.output_scale);
-    if let [weight_scale] = layer.weight_scales[..] {
-        // TensorFlow Lite multiplies the two scales in single precision when the weights have one.
-        let factor = split_factor(f64::from(input_scale * weight_scale) / output_scale);
-        return vec![factor; layer.outputs];
-    }
-    layer
-        .weight_scales
-        .iter()
-        .map(|scale| split_factor(f64::from(input_scale) * f64::from(*scale) / output_scale))
-        .collect()
-}
-
-/// Splits a factor as TensorFlow Lite's `QuantizeMultiplier` does.
-pub(crate) fn split_factor(factor: f64) -> Requantisation {
-    if factor == 0.0 {
-        return Requantisation::default();
-    }
-    let mut shift = 0;
-    let mut fraction = factor;
-    while fraction >= 1.0 {
-        fraction /= 2.0;
-        shift += 1;
-    }
-    while fraction < 0.5 {
-        fraction *= 2.0;
-        shift -= 1;
-    }
-    let mut multiplier = (fraction * f64::from(1_u32 << 31)).round() as i64;
-    if multiplier == 1 << 31 {
-        multiplier /= 2;
-        shift += 1;
-    }
-    match shift {
-        ..-31 => Requantisation::default(),
-        -31..=30 => Requantisation { multiplier: multiplier as i32, shift },
-        31.. => Requantisation { multiplier: i32::MAX, shift: 30 },
-    }
 }
 
 /// A detector file in memory, aligned as the core wants it and checked by it.

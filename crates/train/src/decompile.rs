@@ -5,7 +5,7 @@ use stonechat_core::detector::{
     Activation as CoreActivation, Detector, Engine, FloatLayer, Int8Layer,
 };
 
-use crate::network::{Activation, Layer, Network, QuantisedLayer, QuantisedNetwork};
+use crate::network::{Activation, Grid, Layer, Network, QuantisedLayer, QuantisedNetwork};
 
 /// The network of a detector.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub fn decompile(detector: &Detector<'_>) -> Option<DetectorNetwork> {
             let mut layers = Vec::new();
             for layer in dense.layers() {
                 layers.push(int8_layer(&layer, scale, zero_point));
-                (scale, zero_point) = (layer.entry.output_scale, layer.entry.output_zero_point);
+                (scale, zero_point) = layer.output_quantisation();
             }
             Some(DetectorNetwork::Int8(QuantisedNetwork { input_scale, input_zero_point, layers }))
         }
@@ -99,8 +99,9 @@ fn int8_layer(layer: &Int8Layer<'_>, input_scale: f32, input_zero_point: i32) ->
         let sum: i32 = row.iter().map(|weight| i32::from(*weight)).sum();
         bias.wrapping_add(sum.wrapping_mul(input_zero_point))
     };
-    let output_scale = entry.output_scale;
-    let weight_scale = |factor: &Requantisation| weight_scale(*factor, input_scale, output_scale);
+    let (output_scale, output_zero_point) = layer.output_quantisation();
+    let sums = Grid { scale: entry.output_scale, zero_point: entry.output_zero_point };
+    let weight_scale = |factor: &Requantisation| weight_scale(*factor, input_scale, sums.scale);
     let mut weight_scales: Vec<f32> = layer.requantisation.iter().map(weight_scale).collect();
     if layer.requantisation.windows(2).all(|pair| pair[0] == pair[1]) {
         weight_scales.truncate(1);
@@ -112,8 +113,9 @@ fn int8_layer(layer: &Int8Layer<'_>, input_scale: f32, input_zero_point: i32) ->
         bias: rows.iter().zip(layer.bias).map(unfold).collect(),
         weight_scales,
         output_scale,
-        output_zero_point: entry.output_zero_point,
+        output_zero_point,
         activation: activation(entry.activation),
+        sums: (!layer.table.is_empty()).then_some(sums),
     }
 }
 

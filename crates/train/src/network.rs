@@ -1,5 +1,7 @@
 //! Dense networks as the trainer holds them: in f32 as fitted, and in int8 as exported.
 
+pub mod convolution;
+
 use thiserror::Error;
 
 use crate::limits::{NETWORK_LAYERS_MAX, NETWORK_WIDTH_MAX};
@@ -40,6 +42,15 @@ pub struct Network {
     pub layers: Vec<Layer>,
 }
 
+/// Scale and zero point of an int8 tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    /// Real value of one step.
+    pub scale: f32,
+    /// The int8 value that means 0.0, -128..=127.
+    pub zero_point: i32,
+}
+
 /// One fully connected int8 layer with the arithmetic of TensorFlow Lite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantisedLayer {
@@ -57,8 +68,10 @@ pub struct QuantisedLayer {
     pub output_scale: f32,
     /// The int8 value that means 0.0 in the output, -128..=127.
     pub output_zero_point: i32,
-    /// [`Activation::Linear`] or [`Activation::Relu`]; both are a clamp in int8.
+    /// Linear and `ReLU` are a clamp in int8; tanh and logistic are a table behind the sums.
     pub activation: Activation,
+    /// The grid of the weighted sums, for tanh and logistic alone.
+    pub sums: Option<Grid>,
 }
 
 /// A chain of fully connected int8 layers; each layer's output is the next one's input.
@@ -128,12 +141,19 @@ pub enum NetworkError {
         /// The offending value.
         value: f64,
     },
-    /// The activation has no int8 form here.
-    #[error("layer {layer}: the int8 form of {activation:?} is not supported; use Linear or Relu")]
+    /// The grids of an int8 layer are not those of its activation.
+    #[error(
+        "layer {layer}: in int8 {activation:?} needs {}; quantise the network again",
+        if activation.fixed_grid().is_some() {
+            "a grid of its sums, and at the output the grid of TensorFlow Lite"
+        } else {
+            "no grid of its sums"
+        }
+    )]
     Activation {
         /// Counted from 0.
         layer: usize,
-        /// The activation asked for.
+        /// The activation.
         activation: Activation,
     },
 }
@@ -147,6 +167,17 @@ impl Activation {
             Self::Relu => x.max(0.0),
             Self::Tanh => x.tanh(),
             Self::Logistic => 1.0 / (1.0 + (-x).exp()),
+        }
+    }
+
+    /// The int8 grid of the output where TensorFlow Lite prescribes it ("8-bit quantization
+    /// specification": TANH, LOGISTIC).
+    #[must_use]
+    pub fn fixed_grid(self) -> Option<Grid> {
+        match self {
+            Self::Linear | Self::Relu => None,
+            Self::Tanh => Some(Grid { scale: 1.0 / 128.0, zero_point: 0 }),
+            Self::Logistic => Some(Grid { scale: 1.0 / 256.0, zero_point: -128 }),
         }
     }
 }
@@ -177,11 +208,7 @@ impl Network {
     pub fn check(&self) -> Result<(), NetworkError> {
         check_chain(self.layers.iter().map(|layer| (layer.inputs, layer.outputs)))?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let size = layer.inputs * layer.outputs;
-            check_length(index, "weights", layer.weights.len(), size)?;
-            check_length(index, "bias", layer.bias.len(), layer.outputs)?;
-            check_finite(index, "weights", &layer.weights)?;
-            check_finite(index, "bias", &layer.bias)?;
+            layer.check(index)?;
         }
         Ok(())
     }
@@ -206,14 +233,73 @@ impl Network {
 impl Layer {
     /// Runs one row through this layer; see [`Network::forward`].
     pub(crate) fn forward(&self, row: &[f32]) -> Vec<f32> {
-        self.weights
-            .chunks_exact(self.inputs)
-            .zip(&self.bias)
-            .map(|(weights, bias)| {
-                let sum = weights.iter().zip(row).fold(0.0, |sum, (w, x)| sum + w * x);
-                self.activation.apply(sum + bias)
-            })
-            .collect()
+        let mut sums = self.sums(row);
+        self.activate(&mut sums);
+        sums
+    }
+
+    /// The weighted sums of one row.
+    pub(crate) fn sums(&self, row: &[f32]) -> Vec<f32> {
+        let rows = self.weights.chunks_exact(self.inputs).zip(&self.bias);
+        rows.map(|(weights, bias)| {
+            weights.iter().zip(row).fold(0.0, |sum, (w, x)| sum + w * x) + bias
+        })
+        .collect()
+    }
+
+    pub(crate) fn activate(&self, sums: &mut [f32]) {
+        for sum in sums {
+            *sum = self.activation.apply(*sum);
+        }
+    }
+
+    /// Checks the lengths of layer `index` and that every number is finite.
+    fn check(&self, index: usize) -> Result<(), NetworkError> {
+        check_length(index, "weights", self.weights.len(), self.inputs * self.outputs)?;
+        check_length(index, "bias", self.bias.len(), self.outputs)?;
+        check_finite(index, "weights", &self.weights)?;
+        check_finite(index, "bias", &self.bias)
+    }
+}
+
+impl QuantisedLayer {
+    /// The grid of the output.
+    #[must_use]
+    pub fn output(&self) -> Grid {
+        Grid { scale: self.output_scale, zero_point: self.output_zero_point }
+    }
+
+    /// The grid that the weighted sums are brought to.
+    #[must_use]
+    pub fn sums_grid(&self) -> Grid {
+        self.sums.unwrap_or(self.output())
+    }
+
+    /// Checks lengths, scales, zero points and activation of layer `index`.
+    fn check(&self, index: usize) -> Result<(), NetworkError> {
+        check_length(index, "weights", self.weights.len(), self.inputs * self.outputs)?;
+        check_length(index, "bias", self.bias.len(), self.outputs)?;
+        let scales = self.weight_scales.len();
+        if scales != 1 {
+            check_length(index, "weight_scales", scales, self.outputs)?;
+        }
+        if self.weights.contains(&i8::MIN) {
+            return Err(value_error(index, "weights", f64::from(i8::MIN)));
+        }
+        check_scales(index, "weight_scales", &self.weight_scales)?;
+        for (scale, zero_point, grid) in [
+            ("output_scale", "output_zero_point", self.output()),
+            ("sums_scale", "sums_zero_point", self.sums_grid()),
+        ] {
+            check_scales(index, scale, &[grid.scale])?;
+            check_zero_point(index, zero_point, grid.zero_point)?;
+        }
+        let fixed = self.activation.fixed_grid();
+        let fits = fixed.is_none_or(|grid| grid == self.output());
+        if fits && fixed.is_some() == self.sums.is_some() {
+            return Ok(());
+        }
+        Err(NetworkError::Activation { layer: index, activation: self.activation })
     }
 }
 
@@ -239,25 +325,7 @@ impl QuantisedNetwork {
         check_scales(0, "input_scale", &[self.input_scale])?;
         check_zero_point(0, "input_zero_point", self.input_zero_point)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let size = layer.inputs * layer.outputs;
-            check_length(index, "weights", layer.weights.len(), size)?;
-            check_length(index, "bias", layer.bias.len(), layer.outputs)?;
-            let scales = layer.weight_scales.len();
-            if scales != 1 {
-                check_length(index, "weight_scales", scales, layer.outputs)?;
-            }
-            if layer.weights.contains(&i8::MIN) {
-                return Err(value_error(index, "weights", f64::from(i8::MIN)));
-            }
-            check_scales(index, "weight_scales", &layer.weight_scales)?;
-            check_scales(index, "output_scale", &[layer.output_scale])?;
-            check_zero_point(index, "output_zero_point", layer.output_zero_point)?;
-            if !matches!(layer.activation, Activation::Linear | Activation::Relu) {
-                return Err(NetworkError::Activation {
-                    layer: index,
-                    activation: layer.activation,
-                });
-            }
+            layer.check(index)?;
         }
         Ok(())
     }

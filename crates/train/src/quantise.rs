@@ -5,12 +5,17 @@
 //! Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 //! Integer-Arithmetic-Only Inference", equations 1 to 11.
 
+mod convolution;
 pub mod recurrent;
+mod table;
 
 use thiserror::Error;
 
+pub use convolution::quantise_convolution;
+pub use table::activation_table;
+
 use crate::limits::{BIAS_STEPS_MAX, CALIBRATION_VALUES_MAX};
-use crate::network::{Layer, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
+use crate::network::{Grid, Layer, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
 use crate::rows::Rows;
 
 /// Greatest magnitude of a quantised weight.
@@ -104,38 +109,40 @@ struct Span {
     high: f32,
 }
 
-/// Scale and zero point of an activation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Grid {
-    scale: f32,
-    zero_point: i32,
-}
-
 /// Quantises `network`, with the ranges of its activations over the calibration rows.
 ///
 /// Give rows like those the network will see: the training rows, or a part of them.
 ///
 /// # Errors
-/// When the network is malformed or has activations other than Linear and `ReLU`, or the rows do
-/// not fit it or drive it out of range.
+/// When the network is malformed, or the rows do not fit it or drive it out of range.
 pub fn quantise(
     network: &Network,
     calibration: Rows<'_>,
     options: &QuantiseOptions,
 ) -> Result<QuantisedNetwork, QuantiseError> {
     network.check()?;
-    if calibration.width() != network.inputs() {
-        return Err(QuantiseError::Width { found: calibration.width(), needed: network.inputs() });
-    }
-    check_share(options.calibration)?;
     let grids = activation_grids(network, calibration, options.calibration)?;
-    let layers = network.layers.iter().zip(grids.windows(2));
+    quantise_on(network, &grids, options.weights)
+}
+
+/// Quantises `network` with these grids of its input and of each layer's output or, before tanh and
+/// logistic, weighted sums.
+pub(crate) fn quantise_on(
+    network: &Network,
+    grids: &[Grid],
+    weights: WeightScaling,
+) -> Result<QuantisedNetwork, QuantiseError> {
+    let mut input = grids[0];
+    let mut layers = Vec::with_capacity(network.layers.len());
+    for (layer, grid) in network.layers.iter().zip(&grids[1..]) {
+        let quantised = quantise_layer(layer, input, *grid, weights);
+        input = quantised.output();
+        layers.push(quantised);
+    }
     let quantised = QuantisedNetwork {
         input_scale: grids[0].scale,
         input_zero_point: grids[0].zero_point,
-        layers: layers
-            .map(|(layer, grids)| quantise_layer(layer, grids[0], grids[1], options.weights))
-            .collect(),
+        layers,
     };
     quantised.check()?;
     Ok(quantised)
@@ -150,28 +157,68 @@ fn check_share(calibration: Calibration) -> Result<(), QuantiseError> {
     }
 }
 
-/// The grid of the input and of each layer's output, over the calibration rows.
-fn activation_grids(
-    network: &Network,
+/// A network whose tensors calibration looks at: the input and, of each layer, the output or,
+/// before tanh and logistic, the weighted sums.
+pub(crate) trait Calibrated {
+    /// Numbers of a row.
+    fn inputs(&self) -> usize;
+    /// Layers.
+    fn depth(&self) -> usize;
+    /// Numbers of the largest tensor.
+    fn numbers_max(&self) -> usize;
+    /// Runs a row and shows each tensor, counted from the input.
+    fn visit(&self, row: &[f32], see: &mut dyn FnMut(usize, &[f32]));
+}
+
+impl Calibrated for Network {
+    fn inputs(&self) -> usize {
+        self.inputs()
+    }
+
+    fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn numbers_max(&self) -> usize {
+        let widest = self.layers.iter().map(|layer| layer.outputs).max();
+        widest.unwrap_or(1).max(self.inputs())
+    }
+
+    fn visit(&self, row: &[f32], see: &mut dyn FnMut(usize, &[f32])) {
+        see(0, row);
+        let mut values = row.to_vec();
+        for (index, layer) in (1..).zip(&self.layers) {
+            values = layer.sums(&values);
+            if layer.activation.fixed_grid().is_some() {
+                see(index, &values);
+                layer.activate(&mut values);
+            } else {
+                layer.activate(&mut values);
+                see(index, &values);
+            }
+        }
+    }
+}
+
+/// The grid of each tensor of a network over the calibration rows.
+pub(crate) fn activation_grids(
+    network: &impl Calibrated,
     rows: Rows<'_>,
     calibration: Calibration,
 ) -> Result<Vec<Grid>, QuantiseError> {
-    let widest = network.layers.iter().map(|layer| layer.outputs).max();
-    let widest = widest.unwrap_or(1).max(network.inputs());
-    let kept_max = (CALIBRATION_VALUES_MAX / widest).max(1);
+    if rows.width() != network.inputs() {
+        return Err(QuantiseError::Width { found: rows.width(), needed: network.inputs() });
+    }
+    check_share(calibration)?;
+    let kept_max = (CALIBRATION_VALUES_MAX / network.numbers_max()).max(1);
     let every = match calibration {
         Calibration::MinMax => usize::MAX,
         Calibration::Percentile(_) => rows.len().div_ceil(kept_max),
     };
-    let mut seen = vec![Seen::default(); network.layers.len() + 1];
+    let mut seen = vec![Seen::default(); network.depth() + 1];
     for (index, row) in rows.iter().enumerate() {
         let keep = index.is_multiple_of(every);
-        let mut values = row.to_vec();
-        seen[0].take(&values, keep);
-        for (layer, seen) in network.layers.iter().zip(&mut seen[1..]) {
-            values = layer.forward(&values);
-            seen.take(&values, keep);
-        }
+        network.visit(row, &mut |tensor, values| seen[tensor].take(values, keep));
     }
     let grids = seen.into_iter().enumerate();
     grids.map(|(index, seen)| seen.grid(index, calibration)).collect()
@@ -247,12 +294,15 @@ impl Grid {
     }
 }
 
+/// Quantises one layer, with `grid` for its output or, before tanh and logistic, its sums.
 fn quantise_layer(
     layer: &Layer,
     input: Grid,
-    output: Grid,
+    grid: Grid,
     scaling: WeightScaling,
 ) -> QuantisedLayer {
+    let fixed = layer.activation.fixed_grid();
+    let output = fixed.unwrap_or(grid);
     let rows = || layer.weights.chunks_exact(layer.inputs).zip(&layer.bias);
     let needed: Vec<f32> =
         rows().map(|(weights, bias)| weight_scale(weights, *bias, input.scale)).collect();
@@ -277,6 +327,7 @@ fn quantise_layer(
         output_scale: output.scale,
         output_zero_point: output.zero_point,
         activation: layer.activation,
+        sums: fixed.map(|_| grid),
         weight_scales,
     }
 }

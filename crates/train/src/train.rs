@@ -177,6 +177,7 @@ pub fn train(
 
     let data = TrainingData {
         rows: Rows::new(&scaled, spec.scaler.len())?,
+        channels: recording.channels.len(),
         run_starts: &fit_table.run_starts,
         labels: fit_table.labels.as_deref(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -321,8 +322,7 @@ fn split(recording: &Recording, calibration_share: f32) -> (Recording, Recording
 /// Lays out everything but what is fitted: identity scaler, a model that reconstructs zero.
 fn outline(recording: &Recording, recipe: &Recipe) -> Result<DetectorSpec, TrainError> {
     let names: Vec<String> = recording.channels.iter().map(|c| c.name.clone()).collect();
-    let features =
-        parse_features(&recipe.features, &names, recording.rate_hz, recipe.window_len)?;
+    let features = parse_features(&recipe.features, &names, recording.rate_hz, recipe.window_len)?;
     let vector_len = features.iter().filter_map(|f| f.output_len(recipe.window_len)).sum();
     let channels = recording.channels.iter().map(|channel| {
         let (minimum, maximum) = sensor_range(&channel.unit);

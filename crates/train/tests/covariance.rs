@@ -51,6 +51,7 @@ fn fitted(options: &dyn Fit, rows: &[Vec<f32>]) -> Result<Model, FitError> {
     let values = rows.concat();
     let data = TrainingData {
         rows: Rows::new(&values, rows[0].len())?,
+        channels: 1,
         run_starts: &[0],
         labels: None,
         threads: 1,

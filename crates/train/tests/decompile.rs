@@ -64,7 +64,7 @@ fn int8_networks_come_back() {
     let file = compile(&with_model(Model::dense_int8(&per_channel).expect("holds together")))
         .expect("compiles");
     assert_eq!(decompile(&file.detector()), Some(DetectorNetwork::Int8(per_channel)));
-    // One scale for a tensor is multiplied in single precision: what comes back computes the same.
+    // What comes back from one scale for a tensor computes the same.
     let per_tensor = quantised(WeightScaling::PerTensor);
     let file = compile(&with_model(Model::dense_int8(&per_tensor).expect("holds together")))
         .expect("compiles");

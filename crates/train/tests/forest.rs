@@ -324,7 +324,8 @@ fn one_trait_fits_both() {
     let (values, classes) = labelled(500, 1);
     let labels: Vec<bool> = classes.iter().map(|class| *class == 1).collect();
     let rows = Rows::new(&values, 6).unwrap();
-    let data = TrainingData { rows, run_starts: &[0], labels: Some(&labels), threads: 2 };
+    let data =
+        TrainingData { rows, channels: 1, run_starts: &[0], labels: Some(&labels), threads: 2 };
     let mut progress = |_| core::ops::ControlFlow::Continue(());
     let fitted = RandomForestOptions::default().fit(&data, &mut progress).unwrap();
     assert_eq!(fitted.model.engine(), EngineKind::RandomForest);

@@ -217,6 +217,7 @@ pub(super) fn float_layer<'d>(
     })
 }
 
+/// Computes one layer's outputs.
 pub(super) fn layer(from: &[f32], numbers: &FloatLayer<'_>, to: &mut [f32]) {
     // Checked when the detector was loaded.
     let activation =

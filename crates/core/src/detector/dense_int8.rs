@@ -4,7 +4,9 @@
 use core::ops::Range;
 
 use super::dense::{Activation, Layers, subtract};
-use super::format::{DenseLayerEntry, OUTPUT_GROUP, Requantisation, weight_index};
+use super::format::{
+    ACTIVATION_TABLE_LEN, DenseHeader, DenseLayerEntry, OUTPUT_GROUP, Requantisation, weight_index,
+};
 use super::{LoadError, Outcome, Work, array};
 
 /// Dense layers in int8.
@@ -24,19 +26,20 @@ pub struct Int8Layer<'d> {
     pub bias: &'d [i32],
     /// `[outputs]`.
     pub requantisation: &'d [Requantisation],
+    /// What tanh or logistic makes of each weighted sum from -128 to 127; empty for other
+    /// activations, which are bounds.
+    pub table: &'d [i8],
 }
 
 impl<'d> Int8Layer<'d> {
     /// Tells whether zero point, bounds, scale and factors are in their ranges.
     pub(super) fn is_legal(&self) -> bool {
-        let int8 = i32::from(i8::MIN)..=i32::from(i8::MAX);
         let entry = self.entry;
-        int8.contains(&entry.output_zero_point)
-            && int8.contains(&entry.output_minimum)
-            && int8.contains(&entry.output_maximum)
+        is_int8(entry.output_zero_point)
+            && is_int8(entry.output_minimum)
+            && is_int8(entry.output_maximum)
             && entry.output_minimum <= entry.output_maximum
-            && entry.output_scale.is_finite()
-            && entry.output_scale > 0.0
+            && is_scale(entry.output_scale)
             && self.requantisation.iter().all(requantisation_is_legal)
     }
 
@@ -50,37 +53,67 @@ impl<'d> Int8Layer<'d> {
     }
 }
 
+impl Int8Layer<'_> {
+    /// Returns scale and zero point of the output. TensorFlow Lite gives tanh and logistic theirs.
+    #[must_use]
+    pub fn output_quantisation(&self) -> (f32, i32) {
+        match Activation::from_number(self.entry.activation) {
+            Some(Activation::Tanh) => (1.0 / 128.0, 0),
+            Some(Activation::Logistic) => (1.0 / 256.0, -128),
+            _ => (self.entry.output_scale, self.entry.output_zero_point),
+        }
+    }
+}
+
+fn is_int8(number: i32) -> bool {
+    i8::try_from(number).is_ok()
+}
+
+fn is_scale(scale: f32) -> bool {
+    scale.is_finite() && scale > 0.0
+}
+
+/// Checks scales and zero points of a network's input and output.
+pub(super) fn check_header(header: &DenseHeader) -> Result<(), LoadError> {
+    let is_legal = is_scale(header.input_scale)
+        && is_scale(header.output_scale)
+        && is_int8(header.input_zero_point)
+        && is_int8(header.output_zero_point);
+    if is_legal { Ok(()) } else { Err(LoadError::Model) }
+}
+
 pub(super) fn int8_layer<'d>(
     model: &'d [u8],
     entry: &'d DenseLayerEntry,
 ) -> Result<Int8Layer<'d>, LoadError> {
     let (inputs, outputs) = (entry.inputs as usize, entry.outputs as usize);
+    let requantisation: &[Requantisation] = array(model, entry.requantisation, outputs)?;
+    let table = match Activation::from_number(entry.activation).ok_or(LoadError::Model)? {
+        Activation::Linear | Activation::Relu => &[],
+        Activation::Tanh | Activation::Logistic => {
+            let behind = entry.requantisation.checked_add(size_of_val(requantisation) as u32);
+            array(model, behind.ok_or(LoadError::Part)?, ACTIVATION_TABLE_LEN)?
+        }
+    };
     Ok(Int8Layer {
         entry,
         weights: array(model, entry.weights, inputs * outputs)?,
         bias: array(model, entry.bias, outputs)?,
-        requantisation: array(model, entry.requantisation, outputs)?,
+        requantisation,
+        table,
     })
 }
 
 impl<'d> DenseInt8<'d> {
     pub(super) fn load(model: &'d [u8], vector_len: usize) -> Result<Self, LoadError> {
         let layers = Layers::load(model, vector_len)?;
-        let int8 = i32::from(i8::MIN)..=i32::from(i8::MAX);
-        let header = layers.header;
-        let scale_is_legal = |scale: f32| scale.is_finite() && scale > 0.0;
-        let mut legal = scale_is_legal(header.input_scale)
-            && scale_is_legal(header.output_scale)
-            && int8.contains(&header.input_zero_point)
-            && int8.contains(&header.output_zero_point);
+        check_header(layers.header)?;
         for entry in layers.entries {
-            let numbers = int8_layer(model, entry)?;
-            legal &= matches!(
-                Activation::from_number(entry.activation),
-                Some(Activation::Linear | Activation::Relu)
-            ) && numbers.is_legal();
+            if !int8_layer(model, entry)?.is_legal() {
+                return Err(LoadError::Model);
+            }
         }
-        if legal { Ok(Self { layers }) } else { Err(LoadError::Model) }
+        Ok(Self { layers })
     }
 
     /// Returns scale and zero point of the input.
@@ -181,10 +214,8 @@ impl<'d> DenseInt8<'d> {
     }
 
     fn quantisation_before(&self, layer: usize) -> (f32, i32) {
-        let before = layer.checked_sub(1).and_then(|index| self.layers.entries.get(index));
-        before.map_or(self.input_quantisation(), |entry| {
-            (entry.output_scale, entry.output_zero_point)
-        })
+        let before = layer.checked_sub(1).and_then(|index| self.layers().nth(index));
+        before.map_or(self.input_quantisation(), |layer| layer.output_quantisation())
     }
 
     /// Returns after how many layers the vector is shortest, and how long it is there.
@@ -213,16 +244,32 @@ impl<'d> DenseInt8<'d> {
 /// Quantises as TensorFlow Lite's QUANTIZE does: round half away from zero, then clamp.
 pub(super) fn quantise(inputs: &[f32], scale: f32, zero_point: i32, outputs: &mut [i8]) {
     for (input, output) in inputs.iter().zip(outputs) {
-        let steps = libm::roundf(input / scale);
-        // The cast saturates, and a scaled feature is never NaN.
-        let quantised = (steps as i32).saturating_add(zero_point);
-        *output = quantised.clamp(i32::from(i8::MIN), i32::from(i8::MAX)) as i8;
+        *output = quantise_one(*input, scale, zero_point);
     }
+}
+
+/// Quantises as TensorFlow Lite's QUANTIZE does: round half away from zero, then clamp.
+pub(super) fn quantise_one(input: f32, scale: f32, zero_point: i32) -> i8 {
+    let steps = libm::roundf(input / scale);
+    // The cast saturates, and a scaled feature is never NaN.
+    let quantised = (steps as i32).saturating_add(zero_point);
+    quantised.clamp(i32::from(i8::MIN), i32::from(i8::MAX)) as i8
 }
 
 /// Computes eight outputs at once where there are as many: an input is then loaded once for all of
 /// them, while their sums stay in registers.
 pub(super) fn layer(from: &[i8], numbers: &Int8Layer<'_>, to: &mut [i8]) {
+    sums(from, numbers, to);
+    if numbers.table.is_empty() {
+        return;
+    }
+    for output in &mut to[..numbers.entry.outputs as usize] {
+        let index = output.cast_unsigned() ^ 0x80;
+        *output = numbers.table.get(usize::from(index)).copied().unwrap_or(*output);
+    }
+}
+
+fn sums(from: &[i8], numbers: &Int8Layer<'_>, to: &mut [i8]) {
     let entry = numbers.entry;
     let (bias, last_bias) = numbers.bias.as_chunks::<OUTPUT_GROUP>();
     let (factors, last_factors) = numbers.requantisation.as_chunks::<OUTPUT_GROUP>();

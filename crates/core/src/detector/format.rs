@@ -236,19 +236,21 @@ pub struct DenseLayerEntry {
     pub weights: u32,
     /// 12: `[outputs]` of `f32`; of `i32` with the input's zero point folded in.
     pub bias: u32,
-    /// 16: `[outputs]` of [`Requantisation`]; 0 in single precision.
+    /// 16: `[outputs]` of [`Requantisation`]; 0 in single precision. In int8 the table of tanh and
+    /// logistic follows: [`ACTIVATION_TABLE_LEN`] of `i8`, for the weighted sums from -128 to 127.
     pub requantisation: u32,
     /// 20: the activation's number.
     pub activation: u16,
     /// 22: zero.
     pub reserved: u16,
-    /// 24: the zero point of the output.
+    /// 24: the zero point of the output; before the table, where there is one.
     pub output_zero_point: i32,
-    /// 28: the least output after the activation.
+    /// 28: the least output after the activation, or before the table.
     pub output_minimum: i32,
-    /// 32: the greatest output after the activation.
+    /// 32: the greatest output after the activation, or before the table.
     pub output_maximum: i32,
-    /// 36: the scale of the output; 0 in single precision. Running needs it not, exporting does.
+    /// 36: the scale of the output, before the table where there is one; 0 in single precision.
+    /// Running needs it not, exporting does.
     pub output_scale: f32,
 }
 
@@ -261,6 +263,9 @@ pub struct Requantisation {
     /// 4: -31 to 30; positive shifts left.
     pub shift: i32,
 }
+
+/// The entries of an activation's int8 table.
+pub const ACTIVATION_TABLE_LEN: usize = 256;
 
 /// So many outputs of an int8 layer are computed together.
 pub const OUTPUT_GROUP: usize = 8;

@@ -26,7 +26,7 @@ mod trees;
 mod work;
 mod zscore;
 
-pub use convolution::Convolution;
+pub use convolution::{Convolution, Geometry};
 pub use convolution_int8::ConvolutionInt8;
 pub use dense::{Activation, Dense, FloatLayer};
 pub use dense_int8::{DenseInt8, Int8Layer, multiply_by_quantised_multiplier};

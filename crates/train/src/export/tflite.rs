@@ -1,4 +1,5 @@
-//! Writes TensorFlow Lite files (schema version 3, file identifier `TFL3`) of dense networks.
+//! Writes TensorFlow Lite files (schema version 3, file identifier `TFL3`) of dense and convolution
+//! networks.
 //!
 //! The tables are built without generated code; the numbers of their fields are those of
 //! `tensorflow/compiler/mlir/lite/schema/schema.fbs`:
@@ -12,13 +13,19 @@
 //! | QuantizationParameters | 2 scale, 3 zero_point, 6 quantized_dimension |
 //! | Operator | 0 opcode_index, 1 inputs, 2 outputs, 3 builtin_options_type, 4 builtin_options |
 //! | FullyConnectedOptions | 0 fused_activation_function |
+//! | Conv2DOptions | 0 padding, 1 stride_w, 2 stride_h, 3 fused_activation_function |
+//! | ResizeNearestNeighborOptions | 0 align_corners, 1 half_pixel_centers |
 //! | Buffer | 0 data |
+
+mod convolution;
 
 use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, VOffsetT, WIPOffset};
 use thiserror::Error;
 
+pub use convolution::{tflite_convolution_float, tflite_convolution_int8};
+
 use crate::limits::TFLITE_LEN_MAX;
-use crate::network::{Activation, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
+use crate::network::{Activation, Layer, Network, NetworkError, QuantisedLayer, QuantisedNetwork};
 
 /// Version of the schema.
 const SCHEMA_VERSION: u32 = 3;
@@ -59,6 +66,10 @@ enum TensorType {
 enum Operator {
     FullyConnectedFloat,
     FullyConnectedInt8,
+    Convolution2dFloat,
+    Convolution2dInt8,
+    ResizeNearestNeighborFloat,
+    ResizeNearestNeighborInt8,
     Logistic,
     Tanh,
 }
@@ -68,6 +79,10 @@ impl Operator {
         match self {
             Self::FullyConnectedFloat => (9, 1),
             Self::FullyConnectedInt8 => (9, 4),
+            Self::Convolution2dFloat => (3, 1),
+            Self::Convolution2dInt8 => (3, 3),
+            Self::ResizeNearestNeighborFloat => (97, 1),
+            Self::ResizeNearestNeighborInt8 => (97, 2),
             Self::Logistic => (14, 1),
             Self::Tanh => (28, 1),
         }
@@ -112,21 +127,11 @@ pub fn tflite_float(network: &Network) -> Result<Vec<u8>, TfliteError> {
     let mut data = writer.activation("input", network.inputs(), TensorType::Float32, &none());
     let last = network.layers.len() - 1;
     for (index, layer) in network.layers.iter().enumerate() {
-        let (weights, bias) = (little_endian(&layer.weights), little_endian(&layer.bias));
         let shape = [layer.outputs, layer.inputs];
-        let name = format!("layer_{index}/weights");
-        let weights = writer.constant(&name, &shape, TensorType::Float32, &weights, &none());
-        let name = format!("layer_{index}/bias");
-        let shape = [layer.outputs];
-        let bias = writer.constant(&name, &shape, TensorType::Float32, &bias, &none());
-        let separate = match layer.activation {
-            Activation::Linear | Activation::Relu => None,
-            Activation::Tanh => Some(Operator::Tanh),
-            Activation::Logistic => Some(Operator::Logistic),
-        };
+        let (weights, bias) = writer.float_constants(index, layer, &shape);
+        let separate = separate_operator(layer.activation);
         let name = output_name(index, last);
-        let sums_name =
-            if separate.is_some() { format!("layer_{index}/sums") } else { name.clone() };
+        let sums_name = if separate.is_some() { sums_name(index) } else { name.clone() };
         let sums = writer.activation(&sums_name, layer.outputs, TensorType::Float32, &none());
         writer.fully_connected(
             Operator::FullyConnectedFloat,
@@ -145,6 +150,8 @@ pub fn tflite_float(network: &Network) -> Result<Vec<u8>, TfliteError> {
 
 /// Writes an int8 network with `[1, inputs]` int8 in and `[1, outputs]` int8 out.
 ///
+/// `ReLU` is fused into its layer; tanh and logistic become operators of their own.
+///
 /// # Errors
 /// When the network is malformed or too large for the format.
 pub fn tflite_int8(network: &QuantisedNetwork) -> Result<Vec<u8>, TfliteError> {
@@ -157,20 +164,42 @@ pub fn tflite_int8(network: &QuantisedNetwork) -> Result<Vec<u8>, TfliteError> {
     let mut data = writer.activation("input", network.inputs(), TensorType::Int8, &quantisation);
     let last = network.layers.len() - 1;
     for (index, layer) in network.layers.iter().enumerate() {
-        let (weights, bias) = writer.quantised_constants(index, layer, scale);
+        let (weights, bias) =
+            writer.quantised_constants(index, layer, &[layer.outputs, layer.inputs], scale);
         (scale, zero_point) = (layer.output_scale, layer.output_zero_point);
         let name = output_name(index, last);
-        let quantisation = Quantisation::one(&scale, zero_point);
-        let output = writer.activation(&name, layer.outputs, TensorType::Int8, &quantisation);
+        let separate = separate_operator(layer.activation);
+        let sums_name = if separate.is_some() { sums_name(index) } else { name.clone() };
+        let grid = layer.sums_grid();
+        let quantisation = Quantisation::one(&grid.scale, grid.zero_point);
+        let sums = writer.activation(&sums_name, layer.outputs, TensorType::Int8, &quantisation);
         writer.fully_connected(
             Operator::FullyConnectedInt8,
             [data, weights, bias],
-            output,
+            sums,
             layer.activation,
         );
-        data = output;
+        data = sums;
+        if let Some(operator) = separate {
+            let quantisation = Quantisation::one(&scale, zero_point);
+            data = writer.activation(&name, layer.outputs, TensorType::Int8, &quantisation);
+            writer.operator(operator, &[sums], data, None);
+        }
     }
     Ok(writer.finish(data))
+}
+
+/// What a layer's activation becomes where it cannot be fused.
+fn separate_operator(activation: Activation) -> Option<Operator> {
+    match activation {
+        Activation::Linear | Activation::Relu => None,
+        Activation::Tanh => Some(Operator::Tanh),
+        Activation::Logistic => Some(Operator::Logistic),
+    }
+}
+
+fn sums_name(index: usize) -> String {
+    format!("layer_{index}/sums")
 }
 
 impl Writer<'_> {
@@ -221,24 +250,35 @@ impl Writer<'_> {
         self.tensor(name, shape, kind, buffer, quantisation)
     }
 
-    /// Adds a layer's int8 weights and int32 bias; returns their numbers.
+    /// Adds a layer's int8 weights of a shape and its int32 bias; returns their numbers.
     fn quantised_constants(
         &mut self,
         index: usize,
         layer: &QuantisedLayer,
+        shape: &[usize],
         input_scale: f32,
     ) -> (i32, i32) {
-        let shape = [layer.outputs, layer.inputs];
         let name = format!("layer_{index}/weights");
         let quantisation = Quantisation { scales: &layer.weight_scales, zero_point: 0 };
         let bytes: Vec<u8> = layer.weights.iter().map(|w| w.cast_unsigned()).collect();
-        let weights = self.constant(&name, &shape, TensorType::Int8, &bytes, &quantisation);
+        let weights = self.constant(&name, shape, TensorType::Int8, &bytes, &quantisation);
         let scales = layer.weight_scales.iter().map(|scale| input_scale * scale);
         let name = format!("layer_{index}/bias");
         let quantisation = Quantisation { scales: &scales.collect::<Vec<f32>>(), zero_point: 0 };
         let bytes: Vec<u8> = layer.bias.iter().flat_map(|b| b.to_le_bytes()).collect();
         let shape = [layer.outputs];
         let bias = self.constant(&name, &shape, TensorType::Int32, &bytes, &quantisation);
+        (weights, bias)
+    }
+
+    /// Adds a layer's weights of a shape and its bias in f32; returns their numbers.
+    fn float_constants(&mut self, index: usize, layer: &Layer, shape: &[usize]) -> (i32, i32) {
+        let none = Quantisation::default;
+        let (weights, bias) = (little_endian(&layer.weights), little_endian(&layer.bias));
+        let name = format!("layer_{index}/weights");
+        let weights = self.constant(&name, shape, TensorType::Float32, &weights, &none());
+        let name = format!("layer_{index}/bias");
+        let bias = self.constant(&name, &[layer.outputs], TensorType::Float32, &bias, &none());
         (weights, bias)
     }
 
@@ -289,11 +329,10 @@ impl Writer<'_> {
         output: i32,
         activation: Activation,
     ) {
-        let fused = if activation == Activation::Relu { FUSED_RELU } else { 0 };
         let start = self.builder.start_table();
-        self.builder.push_slot(slot(0), fused, 0);
+        self.builder.push_slot(slot(0), fused(activation), 0);
         let options = self.builder.end_table(start);
-        self.operator(operator, &inputs, output, Some(options));
+        self.operator(operator, &inputs, output, Some((FULLY_CONNECTED_OPTIONS, options)));
     }
 
     fn operator(
@@ -301,7 +340,7 @@ impl Writer<'_> {
         operator: Operator,
         inputs: &[i32],
         output: i32,
-        fully_connected: Option<Table>,
+        options: Option<(u8, Table)>,
     ) {
         let known = self.codes.iter().position(|code| *code == operator);
         let opcode = known.unwrap_or_else(|| {
@@ -314,8 +353,8 @@ impl Writer<'_> {
         self.builder.push_slot(slot(0), dimension(opcode).cast_unsigned(), 0_u32);
         self.builder.push_slot_always(slot(1), inputs);
         self.builder.push_slot_always(slot(2), outputs);
-        if let Some(options) = fully_connected {
-            self.builder.push_slot(slot(3), FULLY_CONNECTED_OPTIONS, 0_u8);
+        if let Some((kind, options)) = options {
+            self.builder.push_slot(slot(3), kind, 0_u8);
             self.builder.push_slot_always(slot(4), options);
         }
         let table = self.builder.end_table(start);
@@ -377,6 +416,10 @@ impl Writer<'_> {
             self.builder.push(0_u8);
         }
     }
+}
+
+fn fused(activation: Activation) -> i8 {
+    if activation == Activation::Relu { FUSED_RELU } else { 0 }
 }
 
 /// The place of field `field` in a table's index.
@@ -491,6 +534,7 @@ mod tests {
                 output_scale: 1.0,
                 output_zero_point: 0,
                 activation: Activation::Linear,
+                sums: None,
             };
             change(&mut layer);
             let network =

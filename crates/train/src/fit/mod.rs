@@ -8,12 +8,14 @@ pub mod convolution;
 pub mod covariance;
 pub mod dense;
 mod elementwise;
+mod epochs;
 pub mod isolation_forest;
 mod kernel;
 pub mod learner;
 mod linear;
 pub mod neighbour;
 pub mod one_class;
+mod parameters;
 pub mod random_forest;
 pub mod recurrent;
 pub mod robust_zscore;
@@ -39,6 +41,8 @@ use crate::rows::{Rows, RowsError};
 pub struct TrainingData<'a> {
     /// Scaled feature vectors in the order of time.
     pub rows: Rows<'a>,
+    /// Channels, whose features stand one after the other in a row, as many of each.
+    pub channels: usize,
     /// The rows that begin a run without a gap; the first is 0.
     pub run_starts: &'a [usize],
     /// For models that learn from labels, which rows are anomalous; all others see normal rows alone.

@@ -4,10 +4,11 @@ use core::ops::{ControlFlow, Range};
 
 use pulp::Arch;
 
-use super::checks::{self, check_architecture, check_options, check_rows, training_rows};
+use super::checks::{self, check_architecture, check_options, check_rows};
 use super::elementwise::{Activate, Adam, ColumnSums, Derive, SquaredError};
+use super::epochs::{self, Learns};
 use super::kernel::{Left, Product, padded};
-use super::{Architecture, Ending, FitError, FitOptions, Fitted, Progress};
+use super::{Architecture, FitError, FitOptions, Fitted, Progress};
 use crate::network::{Activation, Layer, Network};
 use crate::random::Random;
 use crate::rows::Rows;
@@ -311,7 +312,7 @@ pub(super) fn initial(architecture: &Architecture, seed: u64) -> Result<Network,
 }
 
 /// Uniform from -1 (included) to 1 (excluded), on a grid of 2^-23.
-fn symmetric(random: &mut Random) -> f32 {
+pub(super) fn symmetric(random: &mut Random) -> f32 {
     (random.next_u32() >> 8) as f32 / 8_388_608.0 - 1.0
 }
 
@@ -324,10 +325,10 @@ pub(super) fn shuffle(order: &mut [u32], random: &mut Random) {
 }
 
 /// The best epoch so far.
-struct Best {
-    epoch: usize,
+pub(super) struct Best {
+    pub(super) epoch: usize,
     loss: f64,
-    parameters: Vec<f32>,
+    pub(super) parameters: Vec<f32>,
 }
 
 pub(super) fn fit(
@@ -339,57 +340,58 @@ pub(super) fn fit(
 ) -> Result<Fitted, FitError> {
     check_options(options)?;
     check_rows(architecture, inputs, targets)?;
-    let mut order: Vec<u32> = (0..).take(inputs.len()).collect();
-    let validation = order.split_off(training_rows(inputs.len(), options)?);
-
     let mut random = Random::new(options.seed);
     let batch = options.batch.min(inputs.len());
-    let mut trainer = Trainer::new(architecture, batch, &mut random);
-    let mut history = Vec::new();
-    let mut best: Option<Best> = None;
-    let mut ending = Ending::Epochs;
-    for epoch in 1..=options.epochs {
-        if options.shuffle {
-            shuffle(&mut order, &mut random);
-        }
-        let mut train_loss = 0.0;
-        for chosen in order.chunks(batch) {
-            train_loss += trainer.train(inputs, targets, chosen, options);
-        }
-        train_loss /= (order.len() * targets.width()) as f64;
-        let validation_loss =
-            (!validation.is_empty()).then(|| trainer.evaluate(inputs, targets, &validation, batch));
-        if !train_loss.is_finite() || validation_loss.is_some_and(|loss| !loss.is_finite()) {
-            return Err(FitError::Diverged {
-                epoch,
-                learning_rate: options.learning_rate,
-                largest: checks::largest(inputs).max(checks::largest(targets)),
-            });
-        }
-        let now = Progress { epoch, train_loss, validation_loss };
-        history.push(now);
-        remember(&mut best, now, &trainer.parameters, options);
-        if progress(now).is_break() {
-            ending = Ending::Callback;
-            break;
-        }
-        let waited = best.as_ref().map_or(0, |best| epoch - best.epoch);
-        if validation_loss.is_some() && options.patience.is_some_and(|most| waited >= most) {
-            ending = Ending::Patience;
-            break;
-        }
-    }
-    let best = best.expect("at least one epoch was run, and its loss was finite");
+    let trainer = Trainer::new(architecture, batch, &mut random);
+    let mut tables = Tables { trainer, inputs, targets, options };
+    let run = epochs::run(&mut tables, options, &mut random, &mut progress)?;
     Ok(Fitted {
-        network: trainer.network(&best.parameters),
-        history,
-        best_epoch: best.epoch,
-        ending,
+        network: tables.trainer.network(&run.parameters),
+        history: run.history,
+        best_epoch: run.best_epoch,
+        ending: run.ending,
     })
 }
 
+/// A trainer with the rows that it is to fit.
+pub(super) struct Tables<'a> {
+    pub(super) trainer: Trainer,
+    pub(super) inputs: Rows<'a>,
+    pub(super) targets: Rows<'a>,
+    pub(super) options: &'a FitOptions,
+}
+
+impl Learns for Tables<'_> {
+    fn rows(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn train(&mut self, order: &[u32]) -> f64 {
+        let squares = self.trainer.train(self.inputs, self.targets, order, self.options);
+        squares / self.targets.width() as f64
+    }
+
+    fn error(&mut self, order: &[u32]) -> f64 {
+        let batch = self.options.batch.min(self.inputs.len());
+        self.trainer.evaluate(self.inputs, self.targets, order, batch)
+    }
+
+    fn parameters(&self) -> &[f32] {
+        &self.trainer.parameters
+    }
+
+    fn largest(&self) -> f32 {
+        checks::largest(self.inputs).max(checks::largest(self.targets))
+    }
+}
+
 /// Keeps the epoch when its validation loss is the best; without validation, keeps the latest.
-fn remember(best: &mut Option<Best>, now: Progress, parameters: &[f32], options: &FitOptions) {
+pub(super) fn remember(
+    best: &mut Option<Best>,
+    now: Progress,
+    parameters: &[f32],
+    options: &FitOptions,
+) {
     let loss = now.validation_loss.unwrap_or(f64::NEG_INFINITY);
     match best {
         None => {

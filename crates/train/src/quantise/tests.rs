@@ -171,10 +171,6 @@ fn what_int8_cannot_hold_is_refused() {
         Err(QuantiseError::Range { .. })
     ));
     assert!(matches!(
-        quantise(&network(1.0, Activation::Tanh), rows, &options),
-        Err(QuantiseError::Network(NetworkError::Activation { .. }))
-    ));
-    assert!(matches!(
         quantise(&two_layers(), rows, &options),
         Err(QuantiseError::Width { found: 1, needed: 6 })
     ));
@@ -207,4 +203,49 @@ fn malformed_networks_are_refused() {
         refused(|n| n.layers = vec![n.layers[0].clone(); 65]),
         NetworkError::TooDeep { .. }
     ));
+}
+
+#[test]
+fn tables_are_the_functions_within_a_step() {
+    // Bit for bit they are compared in tests/oracles.rs, with TensorFlow Lite Micro itself.
+    for scale in [0.000_7, 0.003, 0.02, 0.05, 0.1, 0.33, 1.7] {
+        for zero_point in [-128, -17, 0, 90, 127] {
+            let grid = Grid { scale, zero_point };
+            let value = |steps: i32| f64::from(scale) * f64::from(steps - zero_point);
+            let tanh = activation_table(Activation::Tanh, grid).unwrap();
+            let logistic = activation_table(Activation::Logistic, grid).unwrap();
+            for (steps, (tanh, logistic)) in (-128..).zip(tanh.iter().zip(&logistic)) {
+                let x = value(steps);
+                let exact = (128.0 * x.tanh()).min(127.0);
+                assert!((f64::from(*tanh) - exact).abs() <= 1.0, "tanh({x}) became {tanh}");
+                let exact = (256.0 / (1.0 + (-x).exp()) - 128.0).min(127.0);
+                let off = (f64::from(*logistic) - exact).abs();
+                assert!(off <= 1.0, "logistic({x}) became {logistic}");
+            }
+        }
+    }
+    let grid = Grid { scale: 0.1, zero_point: 0 };
+    assert_eq!(activation_table(Activation::Linear, grid), None);
+    assert_eq!(activation_table(Activation::Relu, grid), None);
+}
+
+#[test]
+fn smooth_activations_take_the_grids_of_tensorflow_lite() {
+    let network = Network {
+        layers: vec![
+            layer(6, 9, &[0.2; 54], &[0.1; 9], Activation::Tanh),
+            layer(9, 4, &[0.1; 36], &[0.0; 4], Activation::Logistic),
+        ],
+    };
+    let values = calibration_values();
+    let rows = Rows::new(&values, 6).unwrap();
+    let quantised = quantise(&network, rows, &QuantiseOptions::default()).unwrap();
+    let outputs: Vec<_> = quantised.layers.iter().map(QuantisedLayer::output).collect();
+    assert_eq!(outputs[0], Grid { scale: 1.0 / 128.0, zero_point: 0 });
+    assert_eq!(outputs[1], Grid { scale: 1.0 / 256.0, zero_point: -128 });
+    // The grid of the weighted sums spans what they were.
+    let sums = values.chunks(6).map(|row| 0.2 * row.iter().sum::<f32>() + 0.1);
+    let (low, high) = sums.fold((0.0_f32, 0.0_f32), |(l, h), sum| (l.min(sum), h.max(sum)));
+    let found = quantised.layers[0].sums.unwrap();
+    assert!((found.scale * 255.0 - (high - low)).abs() < 1e-4, "{found:?}");
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::{ChannelInfo, Recording};
+use stonechat_train::fit::convolution::ConvolutionOptions;
 use stonechat_train::fit::covariance::{MahalanobisOptions, PcaOptions};
 use stonechat_train::fit::dense::{DenseOptions, Precision};
 use stonechat_train::fit::neighbour::NeighbourOptions;
@@ -41,6 +42,14 @@ pub(crate) fn dense(precision: Precision) -> DetectorChoice {
     DetectorChoice::Dense(options)
 }
 
+/// A small convolutional autoencoder that trains in a moment.
+pub(crate) fn convolution(precision: Precision) -> DetectorChoice {
+    let mut options =
+        ConvolutionOptions { filters: vec![9, 2], precision, ..ConvolutionOptions::default() };
+    options.fit.epochs = 15;
+    DetectorChoice::Convolution(options)
+}
+
 /// A trained detector of each engine.
 pub(crate) fn detectors() -> Vec<DetectorFile> {
     let recording = sine(1_000, 1);
@@ -52,6 +61,8 @@ pub(crate) fn detectors() -> Vec<DetectorFile> {
         DetectorChoice::Mahalanobis(MahalanobisOptions::default()),
         DetectorChoice::Pca(PcaOptions::default()),
         DetectorChoice::Neighbour(NeighbourOptions { vectors: 8 }),
+        convolution(Precision::Float32),
+        convolution(Precision::Int8),
     ]
     .map(|detector| {
         train(&recording, &recipe(detector), |_| ControlFlow::Continue(())).expect("trains").file

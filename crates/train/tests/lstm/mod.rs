@@ -155,6 +155,7 @@ fn autoencoder(path: &Path) -> QuantisedRecurrentNetwork {
             weight_scales: weights.scales.clone(),
             output_scale: output.scales[0],
             output_zero_point: output.zero_point,
+            sums: None,
             activation: Activation::Linear,
         },
     }

@@ -93,8 +93,13 @@ fn a_layer_of_any_shape_is_the_plain_sum_of_products() {
             output_maximum: 127,
             ..bytemuck::Zeroable::zeroed()
         };
-        let numbers =
-            Int8Layer { entry: &entry, weights: &weights, bias: &bias, requantisation: &factors };
+        let numbers = Int8Layer {
+            entry: &entry,
+            weights: &weights,
+            bias: &bias,
+            requantisation: &factors,
+            table: &[],
+        };
         let from: Vec<i8> = (0..inputs).map(|_| random.int8()).collect();
         // One more than there are outputs: what lies behind them is left alone.
         let mut found = std::vec![55; outputs + 1];

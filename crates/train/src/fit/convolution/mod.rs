@@ -1,22 +1,152 @@
 //! The convolutional autoencoder.
 
+mod trainer;
+
+#[cfg(test)]
+mod tests;
+
 use core::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fit, FitError, FittedModel, Progress, TrainingData};
+use super::checks::check_options;
+use super::dense::Precision;
+use super::epochs;
+use super::{Ending, Fit, FitError, FitOptions, FittedModel, Progress, TrainingData};
+use crate::compile::Model;
+use crate::limits::{FIT_ROWS_MAX, NETWORK_LAYERS_MAX, NETWORK_WIDTH_MAX};
+use crate::network::convolution::{ConvolutionForm, ConvolutionNetwork};
+use crate::quantise::{Calibration, quantise_convolution};
+use crate::random::Random;
+use crate::rows::Rows;
+use trainer::{ConvolutionTrainer, Learner};
 
 /// How to fit the convolutional autoencoder.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ConvolutionOptions {}
+pub struct ConvolutionOptions {
+    /// Filters of the encoder's layers, each of which halves the window; the decoder mirrors them.
+    pub filters: Vec<usize>,
+    /// Places that a kernel covers.
+    pub kernel_width: usize,
+    /// The arithmetic on the device.
+    pub precision: Precision,
+    /// How the network is fitted.
+    pub fit: FitOptions,
+}
+
+impl Default for ConvolutionOptions {
+    /// Two layers of 16 and 4 filters, five places wide.
+    fn default() -> Self {
+        let fit = FitOptions {
+            epochs: 200,
+            learning_rate: 0.002,
+            patience: Some(20),
+            seed: 1,
+            ..FitOptions::default()
+        };
+        Self { filters: vec![16, 4], kernel_width: 5, precision: Precision::Int8, fit }
+    }
+}
 
 impl Fit for ConvolutionOptions {
     fn fit(
         &self,
-        _data: &TrainingData<'_>,
-        _progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        data: &TrainingData<'_>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<FittedModel, FitError> {
-        Err(FitError::Unavailable)
+        let form = self.form(data.rows.width(), data.channels)?;
+        let fitted = fit_convolution(&form, data.rows, &self.fit, progress)?;
+        let model = match self.precision {
+            Precision::Float32 => Model::convolution(&fitted.network)?,
+            Precision::Int8 => {
+                let network = &fitted.network;
+                let quantised = quantise_convolution(network, data.rows, Calibration::MinMax)?;
+                Model::convolution_int8(&quantised)?
+            }
+        };
+        Ok(FittedModel {
+            model,
+            history: fitted.history,
+            best_epoch: Some(fitted.best_epoch),
+            ending: Some(fitted.ending),
+        })
     }
+}
+
+impl ConvolutionOptions {
+    /// The form for rows of so many numbers from so many channels.
+    fn form(&self, width: usize, channels: usize) -> Result<ConvolutionForm, FitError> {
+        let refuse = |option, value: usize, range| {
+            Err(FitError::Option { option, value: value as f64, range })
+        };
+        let layers = 2 * self.filters.len();
+        if !(1..=NETWORK_LAYERS_MAX).contains(&layers) {
+            return refuse("the number of filters", self.filters.len(), "1 to 32");
+        }
+        if let Some(filters) =
+            self.filters.iter().find(|filters| !(1..=NETWORK_WIDTH_MAX).contains(*filters))
+        {
+            return refuse("filters", *filters, "1 to 32768");
+        }
+        if !(1..=width).contains(&self.kernel_width) {
+            return refuse("kernel_width", self.kernel_width, "from 1 to the length of the window");
+        }
+        if channels == 0 || !width.is_multiple_of(channels) {
+            return refuse("channels", channels, "a divisor of the feature vector's length");
+        }
+        Ok(ConvolutionForm {
+            channels,
+            len: width / channels,
+            filters: self.filters.clone(),
+            kernel_width: self.kernel_width,
+        })
+    }
+}
+
+/// A fitted convolution network and how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FittedConvolution {
+    /// With the weights of the best epoch.
+    pub network: ConvolutionNetwork,
+    /// One entry an epoch.
+    pub history: Vec<Progress>,
+    /// The epoch whose weights were kept, counted from 1.
+    pub best_epoch: usize,
+    /// Why fitting ended.
+    pub ending: Ending,
+}
+
+/// Fits a convolution network that reproduces its rows, `[channels][length]` each: minibatch Adam on
+/// the mean squared error, with early stopping, as [`fit_autoencoder`](super::fit_autoencoder).
+///
+/// # Errors
+/// When form, rows or options do not fit together, or the loss stops being finite.
+pub fn fit_convolution(
+    form: &ConvolutionForm,
+    rows: Rows<'_>,
+    options: &FitOptions,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<FittedConvolution, FitError> {
+    check_options(options)?;
+    form.check()?;
+    let needed = form.channels * form.len;
+    if rows.width() != needed {
+        let (table, end) = ("input", "input");
+        return Err(FitError::Width { table, end, found: rows.width(), needed });
+    }
+    if rows.len() > FIT_ROWS_MAX {
+        return Err(FitError::TooManyRows { rows: rows.len() });
+    }
+    let mut random = Random::new(options.seed);
+    let batch = options.batch.min(rows.len());
+    let trainer = ConvolutionTrainer::new(form, batch, &mut random);
+    let mut learner = Learner { trainer, rows, options };
+    let run = epochs::run(&mut learner, options, &mut random, progress)?;
+    Ok(FittedConvolution {
+        network: learner.trainer.network(&run.parameters),
+        history: run.history,
+        best_epoch: run.best_epoch,
+        ending: run.ending,
+    })
 }
