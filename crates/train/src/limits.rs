@@ -8,6 +8,10 @@ pub const NETWORK_WIDTH_MAX: usize = 32_768;
 pub const FIT_ROWS_MAX: usize = 100_000_000;
 /// Most rows of a minibatch.
 pub const FIT_BATCH_MAX: usize = 65_536;
+/// Parts that a recurrent network's batch is shared out in; part of the result, as sums are rounded.
+pub const RECURRENT_SHARDS: usize = 4;
+/// Fewest chunks of a stream that a forecaster is trained on, behind its warm-up.
+pub const RECURRENT_STREAM_CHUNKS_MIN: usize = 8;
 /// Greatest magnitude of a quantised bias, which leaves room for the sum of the products.
 pub const BIAS_STEPS_MAX: i32 = 1 << 30;
 /// Longest feature vector whose covariance is fitted: its decomposition takes the cube of this.

@@ -176,7 +176,7 @@ impl WithSimd for Adam<'_> {
 ///
 /// Polynomial of the Cephes library (Moshier), `expf`.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     /// Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts (high minus low); the first has so few digits that n times it is exact.
@@ -199,7 +199,7 @@ fn exp(x: f32) -> f32 {
 
 /// `tanh(x)`, within 2e-7.
 #[inline(always)]
-fn tanh(x: f32) -> f32 {
+pub(super) fn tanh(x: f32) -> f32 {
     let e = exp(-2.0 * x.abs());
     ((1.0 - e) / (1.0 + e)).copysign(x)
 }

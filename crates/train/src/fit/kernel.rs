@@ -29,14 +29,14 @@ pub(super) enum Left {
     Transposed,
 }
 
-/// `out[row][column] = start[column] + sum over k of left(row, k) * right[k][column]`.
+/// `out[row][column] = start[row][column] + sum over k of left(row, k) * right[k][column]`.
 pub(super) struct Product<'a> {
     pub(super) left: &'a [f32],
     pub(super) left_stride: usize,
     pub(super) layout: Left,
     /// `[depth][width]`.
     pub(super) right: &'a [f32],
-    /// `[width]`, or empty for zeros.
+    /// `[width]` for all rows alike, `[rows][width]`, or empty for zeros.
     pub(super) start: &'a [f32],
     /// `[rows][width]`.
     pub(super) out: &'a mut [f32],
@@ -66,7 +66,8 @@ impl Product<'_> {
     pub(super) fn run(self, arch: Arch) {
         assert!(self.width.is_multiple_of(LANES) && self.right.len() == self.depth * self.width);
         assert!(self.out.len() == self.rows * self.width);
-        assert!(self.start.is_empty() || self.start.len() == self.width);
+        let start = self.start.len();
+        assert!(start == 0 || start == self.width || start == self.rows * self.width);
         arch.dispatch(self);
     }
 
@@ -85,11 +86,14 @@ impl Product<'_> {
 
     #[inline(always)]
     fn tile<const WIDE: usize, const HIGH: usize>(&mut self, row: usize, column: usize) {
-        let mut start = [0.0; WIDE];
+        let mut sums = [[0.0; WIDE]; HIGH];
         if !self.start.is_empty() {
-            start.copy_from_slice(&self.start[column..column + WIDE]);
+            let stride = if self.start.len() == self.width { 0 } else { self.width };
+            for (high, sum) in sums.iter_mut().enumerate() {
+                let at = (row + high) * stride + column;
+                sum.copy_from_slice(&self.start[at..at + WIDE]);
+            }
         }
-        let mut sums = [start; HIGH];
         match self.layout {
             Left::Plain => self.accumulate_plain(row, column, &mut sums),
             Left::Transposed => self.accumulate_transposed(row, column, &mut sums),

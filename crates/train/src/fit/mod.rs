@@ -275,6 +275,34 @@ pub enum FitError {
     /// A number that the fit needs cannot be computed.
     #[error("{0}")]
     Degenerate(&'static str),
+    /// No run without a gap is long enough.
+    #[error(
+        "the longest run of rows without a gap has {longest}, but the network needs {needed}: \
+         give longer recordings, or choose fewer steps or a smaller stride"
+    )]
+    RunTooShort {
+        /// Rows needed.
+        needed: usize,
+        /// Rows of the longest run.
+        longest: usize,
+    },
+    /// The split leaves no sequence to train on, or none to validate on.
+    #[error(
+        "{rows} rows with a validation share of {share} leave {training} sequences to train and \
+         {validation} to validate: give longer recordings, another share, or fewer steps than {steps}"
+    )]
+    SequenceSplit {
+        /// Rows given.
+        rows: usize,
+        /// The share asked for.
+        share: f32,
+        /// Steps asked for.
+        steps: usize,
+        /// Windows or streams left to train.
+        training: usize,
+        /// Windows or streams left to validate.
+        validation: usize,
+    },
     /// The network cannot be quantised.
     #[error(transparent)]
     Quantise(#[from] QuantiseError),
