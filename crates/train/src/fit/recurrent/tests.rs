@@ -433,7 +433,13 @@ fn every_choice_becomes_a_model_whatever_the_number_of_threads() {
                     ..defaults
                 };
                 let fitted = [1, 2].map(|threads| {
-                    let data = TrainingData { rows, run_starts: &[0, 90], labels: None, threads };
+                    let data = TrainingData {
+                        rows,
+                        run_starts: &[0, 90],
+                        labels: None,
+                        channels: 2,
+                        threads,
+                    };
                     chosen.fit(&data, &mut quietly).unwrap()
                 });
                 assert_eq!(fitted[0].model.engine(), engine);
@@ -448,7 +454,7 @@ fn every_choice_becomes_a_model_whatever_the_number_of_threads() {
 fn what_the_core_would_refuse_is_refused_before_training() {
     let values = rows(200, 2);
     let rows = Rows::new(&values, 2).unwrap();
-    let data = TrainingData { rows, run_starts: &[0], labels: None, threads: 1 };
+    let data = TrainingData { rows, run_starts: &[0], labels: None, channels: 2, threads: 1 };
     let refusal = |change: fn(&mut RecurrentOptions)| {
         let mut options = RecurrentOptions::default();
         change(&mut options);
