@@ -44,6 +44,18 @@ pub const TRACES_MAX: usize = 16;
 pub const DECISION_WINDOWS_MAX: usize = 32;
 /// The most windows over which scores are smoothed.
 pub const SMOOTHING_WINDOWS_MAX: usize = 65_536;
+/// The most experts of an online learner that watch one number.
+pub const LEARNER_EXPERTS_MAX: usize = 16;
+/// The most vectors in a block of an online learner.
+pub const LEARNER_BLOCK_LEN_MAX: u32 = 65_536;
+/// The longest mean, wait or hold of an online learner; single precision counts it exactly.
+pub const LEARNER_LEN_MAX: u32 = 1 << 23;
+/// The highest order of an online learner's prediction.
+pub const LEARNER_ORDER_MAX: usize = 64;
+/// The most blocks that an expert of an online learner remembers.
+pub const LEARNER_HISTORY_LEN_MAX: usize = 65_536;
+/// The most words of memory of an online learner.
+pub const LEARNER_MEMORY_WORDS_MAX: usize = 1 << 22;
 /// The magnitude to which a scaled feature is clamped, so that later arithmetic stays finite.
 pub const SCALED_FEATURE_ABS_MAX: f32 = 1.0e6;
 

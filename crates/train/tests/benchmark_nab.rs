@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use stonechat_train::benchmark::nab::{Corpus, marks, windowed_gaussian_scores};
+use stonechat_train::benchmark::nab::{Corpus, NabOptions, marks, run, windowed_gaussian_scores};
 
 fn folder() -> PathBuf {
     let data =
@@ -48,4 +48,18 @@ fn the_windowed_gaussian_has_its_published_marks() {
         assert!((mark.normalised - expected).abs() < 1e-6, "{} {expected}", mark.normalised);
         assert_eq!(mark.threshold, 1.0);
     }
+}
+
+#[test]
+#[ignore = "needs the benchmark's data: cargo xtask test --only data"]
+fn the_learner_is_better_than_it_must_be() {
+    let report = run(&folder(), &NabOptions::default()).unwrap();
+    println!("{}", report.markdown());
+    let [standard, low_false_positives, low_false_negatives] = report.learner.marks;
+    assert!(standard.normalised >= 60.0, "{standard:?}");
+    assert!(low_false_positives.normalised >= 50.0, "{low_false_positives:?}");
+    assert!(low_false_negatives.normalised >= 60.0, "{low_false_negatives:?}");
+    assert!(report.memory_len < 64 * 1024, "{}", report.memory_len);
+    // The threshold is not what makes the score.
+    assert!(report.split.iter().all(|scores| scores[0] >= 60.0 && scores[1] >= 50.0));
 }

@@ -140,7 +140,7 @@ fn moment(file: &Path, text: &str) -> Result<i64, NabError> {
 
 fn read_profiles(path: &Path) -> Result<[Profile; 3], NabError> {
     let mut file: BTreeMap<String, ProfileFile> = read_json(path)?;
-    let mut profile = |key: &'static str, name: &'static str| {
+    let mut profile = |key: &'static str, name: &'static str| -> Result<Profile, NabError> {
         let matrix = file
             .remove(key)
             .ok_or_else(|| NabError::Profile { file: path.to_owned(), profile: key })?

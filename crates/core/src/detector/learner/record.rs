@@ -1,0 +1,119 @@
+//! What every expert needs: records that fade, means that stay exact, blocks.
+
+use super::RATIO_MAX;
+
+/// The greatest residuals of either sign so far, fading.
+///
+/// A signal that often jumps up but never down has small residuals of one sign: each sign has its own
+/// record, of which the other side's counts a share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    /// What is left of a record after one residual.
+    fading: f32,
+    other_side: f32,
+}
+
+impl Record {
+    /// Words of memory: the record above and the one below zero.
+    pub(super) const MEMORY_WORDS: usize = 2;
+
+    /// `half_life` counts residuals.
+    pub(super) fn new(half_life: f32, other_side: f32) -> Self {
+        Self { fading: libm::exp2f(-1.0 / half_life), other_side }
+    }
+
+    /// Returns the ratio of a residual to the record before it, and remembers the residual. Without a
+    /// record there is nothing to compare with, and the ratio is 0.
+    pub(super) fn ratio(self, residual: f32, memory: &mut [f32]) -> f32 {
+        let [above, below] = memory else {
+            return 0.0;
+        };
+        let magnitude = libm::fabsf(residual);
+        let (same, other) = if residual >= 0.0 { (&mut *above, &*below) } else { (below, &*above) };
+        let mut reference = self.other_side * *other;
+        if *same > reference {
+            reference = *same;
+        }
+        let ratio = if reference > 0.0 { (magnitude / reference).min(RATIO_MAX) } else { 0.0 };
+        let faded = *same * self.fading;
+        *same = if magnitude > faded { magnitude } else { faded };
+        self.fade_other(residual, memory);
+        ratio
+    }
+
+    fn fade_other(self, residual: f32, memory: &mut [f32]) {
+        if let Some(other) = memory.get_mut(usize::from(residual >= 0.0)) {
+            *other *= self.fading;
+        }
+    }
+}
+
+/// A running mean: of all numbers at first, with weights that fall exponentially later.
+///
+/// Two words hold it, the second what the first rounds away (Neumaier 1974): a slow mean in single
+/// precision would stop where a step is smaller than half its last digit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunningMean {
+    /// The number of values with which the weight of a new one stops falling.
+    pub(super) len: f32,
+}
+
+impl RunningMean {
+    /// Words of memory: the mean, what it rounds away, and how many values it rests on.
+    pub(super) const MEMORY_WORDS: usize = 3;
+
+    /// Returns how far a value lies from the mean; 0 for the first.
+    pub(super) fn distance(value: f32, memory: &[f32]) -> f32 {
+        match memory {
+            [mean, rest, count] if *count > 0.0 => (value - *mean) - *rest,
+            _ => 0.0,
+        }
+    }
+
+    /// Takes a value in and returns its weight.
+    pub(super) fn push(self, value: f32, memory: &mut [f32]) -> f32 {
+        let distance = Self::distance(value, memory);
+        let [mean, rest, count] = memory else {
+            return 0.0;
+        };
+        if *count == 0.0 {
+            *mean = value;
+        }
+        if *count < self.len {
+            *count += 1.0;
+        }
+        let weight = 1.0 / *count;
+        let step = weight * distance + *rest;
+        let next = *mean + step;
+        *rest = step - (next - *mean);
+        *mean = next;
+        weight
+    }
+}
+
+/// Means of blocks of numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocks {
+    pub(super) len: u32,
+}
+
+impl Blocks {
+    /// Words of memory: the sum and how many numbers it has.
+    pub(super) const MEMORY_WORDS: usize = 2;
+
+    /// Takes a number in and returns the mean of the block that it completes.
+    pub(super) fn push(self, value: f32, memory: &mut [f32]) -> Option<f32> {
+        let [sum, count] = memory else {
+            return None;
+        };
+        *sum += value;
+        *count += 1.0;
+        let len = self.len as f32;
+        if *count < len {
+            return None;
+        }
+        let mean = *sum / len;
+        (*sum, *count) = (0.0, 0.0);
+        Some(mean)
+    }
+}
