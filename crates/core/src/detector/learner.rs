@@ -218,3 +218,95 @@ impl<'d> Learner<'d> {
         if score > 0.0 { score } else { 0.0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// A model with one expert of each kind, as the words of the file.
+    fn model() -> Vec<u32> {
+        let header = LearnerHeader {
+            warm_up: 5,
+            hold_len: 3,
+            hold_factor: 1.1,
+            margin: 0.05,
+            expert_count: 3,
+            experts: size_of::<LearnerHeader>() as u32,
+        };
+        let level = ExpertEntry {
+            kind: 1,
+            block_len: 1,
+            len: 20,
+            history_len: 0,
+            smoothing_len: 2.0,
+            forgetting: 1.0,
+            half_life: 100.0,
+            other_side: 0.5,
+        };
+        let prediction = ExpertEntry { kind: 2, block_len: 2, len: 3, forgetting: 0.99, ..level };
+        let discord = ExpertEntry { kind: 3, block_len: 2, len: 4, history_len: 20, ..level };
+        let mut words = bytemuck::cast_slice(&[header]).to_vec();
+        words.extend_from_slice(bytemuck::cast_slice(&[level, prediction, discord]));
+        words
+    }
+
+    fn run(learner: &Learner<'_>, vector_len: usize) {
+        let mut memory = vec![0.0; learner.memory_words()];
+        learner.start(&mut memory);
+        let mut reconstruction = vec![0.0; vector_len];
+        for row in 0..300_u32 {
+            let value = (row.wrapping_mul(2_654_435_761) >> 16) as f32 - 30_000.0;
+            let mut vector = vec![value; vector_len];
+            let outcome = learner.run(&mut vector, &mut reconstruction, &mut memory);
+            assert!(matches!(outcome, Outcome::Score(score) if score.is_finite()));
+            assert!(reconstruction.iter().all(|value| value.is_finite()));
+        }
+    }
+
+    #[test]
+    fn a_model_is_refused_or_runs() {
+        let sound = model();
+        run(&Learner::load(bytemuck::cast_slice(&sound), 2).unwrap(), 2);
+        let values = [0, 1, 2, 3, 64, 65_537, u32::MAX, f32::NAN.to_bits(), (-1.0_f32).to_bits()];
+        let mut refused = 0;
+        for place in 0..sound.len() {
+            for value in values {
+                let mut words = sound.clone();
+                words[place] = value;
+                match Learner::load(bytemuck::cast_slice(&words), 1) {
+                    Ok(learner) => run(&learner, 1),
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+        assert!(refused > values.len() * sound.len() / 3, "{refused}");
+        for len in 0..sound.len() {
+            assert!(Learner::load(bytemuck::cast_slice(&sound[..len]), 1).is_err());
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let sound = model();
+        assert!(Learner::load(bytemuck::cast_slice(&sound), LEARNER_MEMORY_WORDS_MAX).is_err());
+    }
+
+    #[test]
+    fn a_score_holds_lower_ones_back() {
+        let words = model();
+        let learner = Learner::load(bytemuck::cast_slice(&words), 1).unwrap();
+        let mut common = [0.0, 0.0, 5.0];
+        let mut score = |ratio| learner.score(ratio, &mut common);
+        // 2.1 / 1.05 - 1, then only what is more than a tenth higher.
+        assert!((score(2.1) - 1.0).abs() < 1e-6);
+        assert_eq!((score(2.0), score(2.3)), (0.0, 0.0));
+        // Three vectors after the last score the next counts again.
+        assert!((score(2.1) - 1.0).abs() > 0.5);
+        assert!((score(2.1) - 1.0).abs() < 1e-6);
+    }
+}

@@ -218,7 +218,7 @@ impl Expert {
     /// Returns about how many words of memory the expert needs beside a history.
     fn fixed_words(&self) -> usize {
         match self {
-            Self::Level { .. } | Self::Discord { .. } => 8,
+            Self::Level { .. } | Self::Discord { .. } => 9,
             Self::Prediction { order, .. } => (*order as usize + 4).pow(2),
         }
     }

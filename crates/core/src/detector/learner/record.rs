@@ -2,6 +2,11 @@
 
 use super::RATIO_MAX;
 
+/// A record says something once it rests on so many residuals.
+const RESIDUALS_KNOWN: f32 = 8.0;
+/// The ratio of the first residual that is not zero, where all before were.
+const RATIO_OF_FIRST: f32 = 10.0;
+
 /// The greatest residuals of either sign so far, fading.
 ///
 /// A signal that often jumps up but never down has small residuals of one sign: each sign has its own
@@ -14,37 +19,38 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Words of memory: the record above and the one below zero.
-    pub(super) const MEMORY_WORDS: usize = 2;
+    /// Words of memory: the record above and the one below zero, and how many residuals they rest on.
+    pub(super) const MEMORY_WORDS: usize = 3;
 
     /// `half_life` counts residuals.
     pub(super) fn new(half_life: f32, other_side: f32) -> Self {
         Self { fading: libm::exp2f(-1.0 / half_life), other_side }
     }
 
-    /// Returns the ratio of a residual to the record before it, and remembers the residual. Without a
-    /// record there is nothing to compare with, and the ratio is 0.
+    /// Returns the ratio of a residual to the record before it, and remembers the residual. While
+    /// there is too little to compare with, the ratio is 0.
     pub(super) fn ratio(self, residual: f32, memory: &mut [f32]) -> f32 {
-        let [above, below] = memory else {
+        let [above, below, known] = memory else {
             return 0.0;
         };
         let magnitude = libm::fabsf(residual);
-        let (same, other) = if residual >= 0.0 { (&mut *above, &*below) } else { (below, &*above) };
+        let (same, other) = if residual >= 0.0 { (above, below) } else { (below, above) };
         let mut reference = self.other_side * *other;
         if *same > reference {
             reference = *same;
         }
-        let ratio = if reference > 0.0 { (magnitude / reference).min(RATIO_MAX) } else { 0.0 };
+        let mut ratio = 0.0;
+        if *known < RESIDUALS_KNOWN {
+            *known += 1.0;
+        } else if reference > 0.0 {
+            ratio = (magnitude / reference).min(RATIO_MAX);
+        } else if magnitude > 0.0 {
+            ratio = RATIO_OF_FIRST;
+        }
         let faded = *same * self.fading;
         *same = if magnitude > faded { magnitude } else { faded };
-        self.fade_other(residual, memory);
+        *other *= self.fading;
         ratio
-    }
-
-    fn fade_other(self, residual: f32, memory: &mut [f32]) {
-        if let Some(other) = memory.get_mut(usize::from(residual >= 0.0)) {
-            *other *= self.fading;
-        }
     }
 }
 
