@@ -4,6 +4,9 @@
 //! `cargo run -p stonechat-train --example kinds -- FOLDER WINDOWS` writes, for each kind,
 //! `NAME.detector` and `NAME.samples` (f32, little-endian, channels interleaved), and `index.json`.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,8 +14,6 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use stonechat_core::detector::Detector;
 use stonechat_train::cost::cost;
-use stonechat_train::dataset::{ChannelInfo, Recording};
-use stonechat_train::random::Random;
 use stonechat_train::recipe::{DetectorChoice, Recipe};
 use stonechat_train::threshold::ThresholdRule;
 use stonechat_train::train::train;
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(arguments.next().ok_or("name a folder")?);
     let windows: usize = arguments.next().ok_or("name a number of windows")?.parse()?;
     std::fs::create_dir_all(&folder)?;
-    let training = recording(TRAINING_ROWS, 1);
+    let training = common::machine(TRAINING_ROWS, 1);
     let mut index = Vec::new();
     for (name, detector) in choices()? {
         let recipe = Recipe {
@@ -46,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let trained = train(&training, &recipe, |_| ControlFlow::Continue(()))
             .map_err(|error| format!("{name}: {error}"))?;
         let detector = trained.file.detector();
-        let mut samples = recording(rows_of(&detector, windows), 2).samples;
+        let mut samples = common::machine(rows_of(&detector, windows), 2).samples;
         let width = training.channels.len();
         for sample in samples.chunks_exact_mut(width).skip(FAULT_PERIOD).step_by(FAULT_PERIOD) {
             sample[0] = f32::NAN;
@@ -91,27 +92,3 @@ fn rows_of(detector: &Detector<'_>, windows: usize) -> usize {
 
 /// The most vectors from one result to the next.
 const RESULT_SPACING_MAX: usize = 1;
-
-/// Two channels that belong together, with labelled bursts.
-fn recording(rows: usize, seed: u64) -> Recording {
-    let mut random = Random::new(seed);
-    let mut samples = Vec::with_capacity(2 * rows);
-    let mut labels = Vec::with_capacity(rows);
-    for row in 0..rows {
-        let anomalous = row % 400 >= 340;
-        let swing = (row as f64 * 0.41).sin() + 0.3 * (row as f64 * 1.13).sin();
-        let noise = if anomalous { 0.8 } else { 0.05 };
-        samples.push((20.0 + 3.0 * swing + noise * random.normal()) as f32);
-        samples.push((5.0 - 1.5 * swing + noise * random.normal()) as f32);
-        labels.push(anomalous);
-    }
-    Recording {
-        name: "made up".to_owned(),
-        channels: vec![ChannelInfo::new("temperature", "Cel"), ChannelInfo::new("current", "A")],
-        rate_hz: 10.0,
-        time_us: (0..rows as i64).map(|row| row * 100_000).collect(),
-        samples,
-        labels: Some(labels),
-        segment_starts: vec![0],
-    }
-}

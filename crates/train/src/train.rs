@@ -158,6 +158,20 @@ const CALIBRATION_WINDOWS_MIN: usize = 5;
 pub fn train(
     recording: &Recording,
     recipe: &Recipe,
+    progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    train_on(threads, recording, recipe, progress)
+}
+
+/// As [`train`], on so many threads at most: the detector file is the same to the byte.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_on(
+    threads: usize,
+    recording: &Recording,
+    recipe: &Recipe,
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let constant_channels = check(recording, recipe)?;
@@ -180,7 +194,7 @@ pub fn train(
         channels: recording.channels.len(),
         run_starts: &fit_table.run_starts,
         labels: fit_table.labels.as_deref(),
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        threads,
     };
     let fitted = recipe.detector.fit().fit(&data, &mut progress)?;
     spec.model = fitted.model;

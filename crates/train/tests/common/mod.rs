@@ -30,6 +30,30 @@ pub(crate) fn sine(rows: usize, seed: u64) -> Recording {
     }
 }
 
+/// Two channels that belong together, with labelled bursts.
+pub(crate) fn machine(rows: usize, seed: u64) -> Recording {
+    let mut random = Random::new(seed);
+    let mut samples = Vec::with_capacity(2 * rows);
+    let mut labels = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let anomalous = row % 400 >= 340;
+        let swing = (row as f64 * 0.41).sin() + 0.3 * (row as f64 * 1.13).sin();
+        let noise = if anomalous { 0.8 } else { 0.05 };
+        samples.push((20.0 + 3.0 * swing + noise * random.normal()) as f32);
+        samples.push((5.0 - 1.5 * swing + noise * random.normal()) as f32);
+        labels.push(anomalous);
+    }
+    Recording {
+        name: "made up".to_owned(),
+        channels: vec![ChannelInfo::new("temperature", "Cel"), ChannelInfo::new("current", "A")],
+        rate_hz: 10.0,
+        time_us: (0..rows as i64).map(|row| row * 100_000).collect(),
+        samples,
+        labels: Some(labels),
+        segment_starts: vec![0],
+    }
+}
+
 /// A small recipe.
 pub(crate) fn recipe(detector: DetectorChoice) -> Recipe {
     Recipe { name: "test".to_owned(), detector, window_len: 16, ..Recipe::default() }
