@@ -13,13 +13,17 @@ use crate::{test, virt};
 /// A measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
-    /// Training time, beside PyTorch.
+    /// Training, features and reading, beside PyTorch, scikit-learn, YDF, SciPy and pandas.
     Train,
     /// Instructions, flash and memory on the emulated chip.
     Device,
     /// Messages stored a second and the latency of acknowledgements, beside mosquitto.
     Ingest,
 }
+
+/// What training consists of, each beside its fastest peers: dense and recurrent networks (PyTorch),
+/// forests (scikit-learn, YDF), features (NumPy, SciPy), CSV (pandas).
+const TRAINING_BENCHES: [&str; 5] = ["fit", "recurrent", "forest", "features", "csv"];
 
 /// Runs the named measurements, or all of them.
 pub fn run(root: &Path, names: &[Name], json: bool) -> Result<()> {
@@ -38,7 +42,12 @@ pub fn measure(root: &Path, name: Name) -> Result<Vec<Value>> {
         Name::Train => {
             let python =
                 setup::python(root, "bench", &["testdata/oracles/requirements-bench.txt"])?;
-            rows(bench(root, "stonechat-train", "fit").env("STONECHAT_PYTHON", python))
+            let mut all = Vec::new();
+            for name in TRAINING_BENCHES {
+                let mut command = bench(root, "stonechat-train", name);
+                all.extend(rows(command.env("STONECHAT_PYTHON", &python))?);
+            }
+            Ok(all)
         }
         Name::Device => {
             setup::debian(test::VIRT_PACKAGES)?;
