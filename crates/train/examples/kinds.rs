@@ -33,13 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&folder)?;
     let training = common::machine(TRAINING_ROWS, 1);
     let mut index = Vec::new();
-    for (name, detector) in choices()? {
+    for (name, mut detector) in choices()? {
+        let (window_len, stride) = detector.lay_out(Some(WINDOW_LEN), Some(STRIDE));
         let recipe = Recipe {
             name: name.clone(),
             features: detector.usual_features(),
             detector,
-            window_len: WINDOW_LEN,
-            stride: STRIDE,
+            window_len,
+            stride,
             // Low, so that both verdicts come.
             threshold: ThresholdRule::Quantile { quantile: 0.9, margin: 0.0 },
             ..Recipe::default()
@@ -69,6 +70,22 @@ fn choices() -> Result<Vec<(String, DetectorChoice)>, Box<dyn Error>> {
         ("mahalanobis", "mahalanobis", &[]),
         ("pca", "pca", &[]),
         ("dense", "dense_trained_int8", &[("encoder", "[8,3]"), ("fit.epochs", "20")]),
+        ("recurrent", "lstm_int8", &[("fit.epochs", "5")]),
+        ("recurrent", "lstm_float", &[("fit.epochs", "5"), ("precision", "\"float32\"")]),
+        ("recurrent", "gru_int8", &[("fit.epochs", "5"), ("cell", "\"gru\"")]),
+        ("recurrent", "lstm_stateful_int8", &[("fit.epochs", "5"), ("form", "\"stateful\"")]),
+        (
+            "recurrent",
+            "gru_stateful_float",
+            &[
+                ("fit.epochs", "5"),
+                ("form", "\"stateful\""),
+                ("cell", "\"gru\""),
+                ("precision", "\"float32\""),
+            ],
+        ),
+        ("convolution", "convolution_int8", &[("fit.epochs", "10")]),
+        ("convolution", "convolution_float", &[("fit.epochs", "10"), ("precision", "\"float32\"")]),
         ("random-forest", "random_forest", &[("trees", "20")]),
         ("isolation-forest", "isolation_forest", &[("trees", "20")]),
         ("neighbour", "neighbour", &[]),
@@ -86,9 +103,8 @@ fn choices() -> Result<Vec<(String, DetectorChoice)>, Box<dyn Error>> {
 /// So many rows give so many results, with room for what sensor faults cost.
 fn rows_of(detector: &Detector<'_>, windows: usize) -> usize {
     let coverage = detector.coverage();
-    let rows = windows * detector.stride() * RESULT_SPACING_MAX + coverage.len + coverage.delay;
+    let spacing = if coverage.delay > 0 || coverage.len > WINDOW_LEN { STRIDE } else { 1 };
+    let rows = windows * detector.stride() * spacing + coverage.len + coverage.delay;
     rows + rows / FAULT_PERIOD * 2 * (coverage.len + coverage.delay)
 }
 
-/// The most vectors from one result to the next.
-const RESULT_SPACING_MAX: usize = 1;

@@ -235,6 +235,41 @@ impl DetectorChoice {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    /// Returns window and stride for the kind, in samples, where some may be asked for.
+    ///
+    /// A recurrent network takes sample by sample: what was asked for becomes its steps and its hop. So
+    /// does the learner, unless told otherwise.
+    pub fn lay_out(&mut self, window: Option<usize>, stride: Option<usize>) -> (usize, usize) {
+        match self {
+            Self::Recurrent(options) => {
+                options.steps = window.unwrap_or(options.steps);
+                if window.or(stride).is_some() {
+                    options.hop = stride.unwrap_or(options.steps);
+                }
+                (1, 1)
+            }
+            Self::Learner(_) => {
+                let window = window.unwrap_or(1);
+                (window, stride.unwrap_or(window))
+            }
+            _ => {
+                let window = window.unwrap_or(USUAL_WINDOW);
+                let usual = if window <= WINDOW_OF_STRIDE_1_MAX { 1 } else { window };
+                (window, stride.unwrap_or(usual))
+            }
+        }
+    }
+
+    /// Returns k and n of "k of n scores above the threshold" that suit the kind. A score of the learner
+    /// holds the next ones back.
+    #[must_use]
+    pub fn usual_raise(&self) -> (u8, u8) {
+        match self {
+            Self::Learner(_) => (1, 1),
+            _ => (2, 3),
+        }
+    }
+
     /// Tells whether the model learns from labels, and so has to see anomalies.
     #[must_use]
     pub fn learns_from_labels(&self) -> bool {
@@ -249,6 +284,10 @@ impl DetectorChoice {
     }
 }
 
+/// Samples in a window, unless told otherwise.
+const USUAL_WINDOW: usize = 32;
+/// Windows up to this length advance by one sample where no stride is given.
+const WINDOW_OF_STRIDE_1_MAX: usize = 64;
 /// Where the kind stands among the settings.
 const KIND_KEY: &str = "kind";
 

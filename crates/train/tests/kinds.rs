@@ -16,12 +16,13 @@ fn recipes() -> Vec<Recipe> {
         if detector.has("fit.epochs") {
             detector.set("fit.epochs", 15.into()).expect("is a setting");
         }
+        let (window_len, stride) = detector.lay_out(Some(16), Some(4));
         Recipe {
             name: detector.kind().to_owned(),
             features: detector.usual_features(),
             detector,
-            window_len: 16,
-            stride: 4,
+            window_len,
+            stride,
             ..Recipe::default()
         }
     };

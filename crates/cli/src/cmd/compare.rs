@@ -91,11 +91,10 @@ impl Args {
             Ok(anomalous)
         });
         let anomalous = anomalous.collect::<anyhow::Result<Vec<Recording>>>()?;
-        let window_len = self.recipe.window_len();
         if self.train.is_empty() {
-            return Ok(Parts::split(&recording, &anomalous, window_len)?);
+            return Ok(Parts::split(&recording, &anomalous)?);
         }
         let training = self.read.read_all(&self.train, output)?;
-        Ok(Parts::given(&training, &recording, &anomalous, window_len)?)
+        Ok(Parts::given(&training, &recording, &anomalous)?)
     }
 }

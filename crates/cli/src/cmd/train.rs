@@ -49,9 +49,9 @@ pub(crate) struct RecipeArgs {
     /// The arithmetic of a network on the device.
     #[arg(long, value_name = "NUMBERS", value_parser = ["int8", "float32"])]
     precision: Option<String>,
-    /// Samples in a window.
-    #[arg(long, value_name = "SAMPLES", default_value_t = 32)]
-    window: usize,
+    /// Samples in a window; without it, 32, or what suits the detector.
+    #[arg(long, value_name = "SAMPLES")]
+    window: Option<usize>,
     /// Samples from one window to the next; without it, 1 for windows up to 64 samples, else a whole window.
     #[arg(long, value_name = "SAMPLES")]
     stride: Option<usize>,
@@ -77,9 +77,10 @@ pub(crate) struct RecipeArgs {
     /// Smooth scores over this many windows; 1 leaves them as they are.
     #[arg(long, value_name = "WINDOWS", default_value_t = 1)]
     smoothing: usize,
-    /// An anomaly begins when K of N scores lie above the threshold.
-    #[arg(long, value_name = "K/N", default_value = "2/3", value_parser = parse_raise)]
-    raise: (u8, u8),
+    /// An anomaly begins when K of N scores lie above the threshold; without it, 2/3, or what suits
+    /// the detector.
+    #[arg(long, value_name = "K/N", value_parser = parse_raise)]
+    raise: Option<(u8, u8)>,
     /// It ends when this many scores in a row lie at or below the clear level.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     clear_count: u8,
@@ -121,8 +122,6 @@ enum Score {
 const TAIL_QUANTILE: f64 = 0.95;
 /// The kind that is trained where none is named.
 const DEFAULT_KIND: &str = "dense";
-/// Windows up to this length advance by one sample where no stride is given.
-const WINDOW_OF_STRIDE_1_MAX: usize = 64;
 
 fn parse_raise(text: &str) -> Result<(u8, u8), String> {
     let pair = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
@@ -137,10 +136,6 @@ fn parse_setting(text: &str) -> Result<(String, Value), String> {
 }
 
 impl RecipeArgs {
-    pub(crate) fn window_len(&self) -> usize {
-        self.window
-    }
-
     pub(crate) fn recipe(&self, default_name: &str) -> anyhow::Result<Recipe> {
         let choice = match &self.detector[..] {
             [] => DetectorChoice::of_kind(DEFAULT_KIND)?,
@@ -189,12 +184,13 @@ impl RecipeArgs {
             [] => detector.usual_features(),
             features => features.to_vec(),
         };
-        let default_stride = if self.window <= WINDOW_OF_STRIDE_1_MAX { 1 } else { self.window };
+        let (window_len, stride) = detector.lay_out(self.window, self.stride);
+        let (raise_count, raise_of) = self.raise.unwrap_or(detector.usual_raise());
         Ok(Recipe {
             name: self.name.clone().unwrap_or_else(|| default_name.to_owned()),
             detector,
-            window_len: self.window,
-            stride: self.stride.unwrap_or(default_stride),
+            window_len,
+            stride,
             features,
             score: match self.score {
                 Score::MeanAbsolute => ScoreChoice::MeanAbsolute,
@@ -208,8 +204,8 @@ impl RecipeArgs {
                 Some(risk) => ThresholdRule::PeaksOverThreshold { risk, initial: TAIL_QUANTILE },
                 None => ThresholdRule::Quantile { quantile: self.quantile, margin: self.margin },
             },
-            raise_count: self.raise.0,
-            raise_of: self.raise.1,
+            raise_count,
+            raise_of,
             clear_share: self.clear_share,
             clear_count: self.clear_count,
             calibration_share: self.calibration,

@@ -28,23 +28,21 @@ const DISTURBANCES: [Disturbance; 6] = [
     Disturbance::Step(-4.0),
 ];
 
-/// A fault lasts so many windows, and as many times that lie between two.
-const FAULT_WINDOWS: usize = 2;
+/// So many faults are in one recording, of which each takes a third of its part.
+const FAULTS: usize = 24;
 const FAULT_SPACING: usize = 3;
-/// The most faults in one recording.
-const FAULTS_MAX: usize = 48;
 
 /// Returns the recording with labelled faults, about one in three rows; each is in one channel.
 #[must_use]
-pub fn disturbed(recording: &Recording, window_len: usize, seed: u64) -> Recording {
+pub fn disturbed(recording: &Recording, seed: u64) -> Recording {
     let mut random = Random::new(seed);
     let mut disturbed = recording.clone();
     let rows = recording.rows();
     let width = recording.channels.len();
     let mut labels = vec![false; rows];
-    let len = (FAULT_WINDOWS * window_len).max(1);
-    let count = (rows / (len * FAULT_SPACING)).clamp(1, FAULTS_MAX);
-    let part = rows / count;
+    let count = FAULTS.min(rows / FAULT_SPACING);
+    let part = rows / count.max(1);
+    let len = part / FAULT_SPACING;
     let scales: Vec<(f32, f32)> = (0..width).map(|channel| moments(recording, channel)).collect();
     for index in 0..count {
         let slack = part.saturating_sub(len).max(1);
@@ -102,7 +100,7 @@ mod tests {
     #[test]
     fn only_labelled_rows_differ_and_a_third_of_them_is_labelled() {
         let before = flat(6_000);
-        let after = disturbed(&before, 16, 7);
+        let after = disturbed(&before, 7);
         let labels = after.labels.as_ref().expect("it has labels");
         for (row, labelled) in labels.iter().enumerate() {
             assert!(*labelled || before.row(row) == after.row(row), "row {row}");
@@ -110,8 +108,8 @@ mod tests {
         let changed = (0..6_000).filter(|&row| before.row(row) != after.row(row)).count();
         let labelled = labels.iter().filter(|label| **label).count();
         assert!(changed > labelled * 9 / 10, "{changed} of {labelled} rows changed");
-        assert!((1_200..=2_400).contains(&labelled), "{labelled} rows are labelled");
-        assert_eq!(disturbed(&before, 16, 7), after);
-        assert_ne!(disturbed(&before, 16, 8), after);
+        assert!((1_800..=2_000).contains(&labelled), "{labelled} rows are labelled");
+        assert_eq!(disturbed(&before, 7), after);
+        assert_ne!(disturbed(&before, 8), after);
     }
 }

@@ -80,11 +80,7 @@ impl Parts {
     ///
     /// # Errors
     /// Where the channels of an anomalous recording differ.
-    pub fn split(
-        recording: &Recording,
-        anomalous: &[Recording],
-        window_len: usize,
-    ) -> Result<Self, DatasetError> {
+    pub fn split(recording: &Recording, anomalous: &[Recording]) -> Result<Self, DatasetError> {
         let part = |range| {
             if recording.segment_starts.len() >= CLIPS_MIN {
                 recording.slice_clips(range)
@@ -94,13 +90,7 @@ impl Parts {
         };
         let validation_end = TRAINING_SHARE + VALIDATION_SHARE;
         let test = part(validation_end..1.0);
-        Self::new(
-            part(0.0..TRAINING_SHARE),
-            part(TRAINING_SHARE..validation_end),
-            test,
-            anomalous,
-            window_len,
-        )
+        Self::new(part(0.0..TRAINING_SHARE), part(TRAINING_SHARE..validation_end), test, anomalous)
     }
 
     /// Takes a recording to train on and one to test on.
@@ -111,7 +101,6 @@ impl Parts {
         training: &Recording,
         test: &Recording,
         anomalous: &[Recording],
-        window_len: usize,
     ) -> Result<Self, DatasetError> {
         let cut = 1.0 - VALIDATION_OF_TRAINING;
         Self::new(
@@ -119,7 +108,6 @@ impl Parts {
             training.slice_fraction(cut..1.0),
             test.clone(),
             anomalous,
-            window_len,
         )
     }
 
@@ -128,14 +116,13 @@ impl Parts {
         validation: Recording,
         mut test: Recording,
         anomalous: &[Recording],
-        window_len: usize,
     ) -> Result<Self, DatasetError> {
         for recording in anomalous {
             test.append(recording)?;
         }
         let made_up = !test.labels.as_ref().is_some_and(|labels| labels.contains(&true));
         if made_up {
-            test = disturbed(&test, window_len, SEED + 1);
+            test = disturbed(&test, SEED + 1);
         }
         Ok(Self { training, validation, test, made_up })
     }
@@ -336,7 +323,7 @@ fn measure(parts: &Parts, recipe: &Recipe, budget: &Budget) -> Result<Measured, 
         f64::from(detector.rate_hz()),
     );
     let calm = scores(&file, &parts.validation).map_err(|e| e.to_string())?;
-    let rough = disturbed(&parts.validation, recipe.window_len, SEED);
+    let rough = disturbed(&parts.validation, SEED);
     let rough = scores(&file, &rough).map_err(|e| e.to_string())?;
     let alarms = calm.scored.verdicts.iter().filter(|verdict| **verdict).count();
     let validation_far = alarms as f64 / calm.scored.verdicts.len().max(1) as f64;
