@@ -89,6 +89,7 @@ fn choices() -> Result<Vec<(String, DetectorChoice)>, Box<dyn Error>> {
         ("random-forest", "random_forest", &[("trees", "20")]),
         ("isolation-forest", "isolation_forest", &[("trees", "20")]),
         ("neighbour", "neighbour", &[]),
+        ("learner", "learner", &[("warm_up", "50")]),
     ];
     let choice = |&(kind, name, settings): &(&str, &str, &[(&str, &str)])| {
         let mut choice = DetectorChoice::of_kind(kind)?;

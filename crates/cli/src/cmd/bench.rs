@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 use serde::Serialize;
+use stonechat_train::benchmark::nab::{self, NabOptions};
 use stonechat_train::benchmark::skab::{self, SkabOptions};
 use stonechat_train::benchmark::ucr::{self, UcrOptions};
 use stonechat_train::dataset::time::format_iso;
@@ -20,6 +21,9 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
+    /// The Numenta Anomaly Benchmark: 58 streams, learned from as they come, one detector for all.
+    #[command(after_help = "Example: stonechat bench nab NAB -o docs/benchmarks.md")]
+    Nab(RunArgs),
     /// The Skoltech Anomaly Benchmark: a water loop; each file trains on its first 400 rows.
     #[command(after_help = "Example: stonechat bench skab SKAB/data -o docs/benchmarks.md")]
     Skab(RunArgs),
@@ -40,6 +44,10 @@ struct RunArgs {
 impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         match self.benchmark {
+            Benchmark::Nab(args) => {
+                let report = nab::run(&args.folder, &NabOptions::default())?;
+                args.finish("nab", &report, &report.markdown(), output)
+            }
             Benchmark::Skab(args) => {
                 let report = skab::run(&args.folder, &SkabOptions::default())?;
                 args.finish("skab", &report, &report.markdown(), output)
