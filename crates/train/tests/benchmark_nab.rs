@@ -55,9 +55,10 @@ fn the_windowed_gaussian_has_its_published_marks() {
 fn the_learner_is_better_than_it_must_be() {
     let report = run(&folder(), &NabOptions::default()).unwrap();
     let [standard, low_false_positives, low_false_negatives] = report.learner.marks;
-    assert!(standard.normalised >= 60.0, "{standard:?}");
-    assert!(low_false_positives.normalised >= 50.0, "{low_false_positives:?}");
-    assert!(low_false_negatives.normalised >= 60.0, "{low_false_negatives:?}");
+    // It must have 60 and 50, and is to have more than 70; published is up to 74.85, 66.98 and 80.36.
+    assert!(standard.normalised >= 76.0, "{standard:?}");
+    assert!(low_false_positives.normalised >= 72.0, "{low_false_positives:?}");
+    assert!(low_false_negatives.normalised >= 80.0, "{low_false_negatives:?}");
     assert!(report.memory_len < 64 * 1024, "{}", report.memory_len);
     let table = report.markdown();
     let line = format!("| **Stonechat learner** | {:.2} |", standard.normalised);

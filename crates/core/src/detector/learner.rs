@@ -57,8 +57,8 @@ impl Expert {
         let lens = 1.0..=LEARNER_LEN_MAX as f32;
         let legal = in_blocks.contains(&entry.block_len)
             && lens.contains(&entry.smoothing_len)
-            && entry.half_life >= 1.0
-            && entry.half_life.is_finite()
+            && entry.fading > 0.0
+            && entry.fading <= 1.0
             && (0.0..=1.0).contains(&entry.other_side);
         let len = entry.len as usize;
         let history_len = entry.history_len as usize;
@@ -245,7 +245,7 @@ mod tests {
             history_len: 0,
             smoothing_len: 2.0,
             forgetting: 1.0,
-            half_life: 100.0,
+            fading: 0.99,
             other_side: 0.5,
         };
         let prediction = ExpertEntry { kind: 2, block_len: 2, len: 3, forgetting: 0.99, ..level };

@@ -179,7 +179,7 @@ impl Expert {
             within("block_len", len.into(), 1.0, LEARNER_BLOCK_LEN_MAX.into(), "from 1 to 65536")
         };
         let record = |half_life: f32, other_side: f32| {
-            within("half_life", half_life.into(), 1.0, f64::from(f32::MAX), "1 or more")?;
+            within("half_life", half_life.into(), 1.0, f64::from(f32::MAX), "at least 1")?;
             within("other_side", other_side.into(), 0.0, 1.0, "from 0 to 1")
         };
         match self {
@@ -201,7 +201,7 @@ impl Expert {
                 within("order", (*order).into(), 1.0, order_max, "from 1 to 64")?;
                 within("smoothing_len", (*smoothing_len).into(), 1.0, len_max, "from 1 to 2^23")?;
                 within("forgetting", (*forgetting).into(), 0.501, 1.0, "above 0.5 and at most 1")?;
-                record(half_life / *block_len as f32, *other_side)
+                record(*half_life, *other_side)
             }
             Self::Discord { block_len, pattern_len, history_len, half_life } => {
                 block(*block_len)?;
@@ -210,7 +210,7 @@ impl Expert {
                 let pattern_max = f64::from(history_len / 3);
                 let range = "from 1 to a third of history_len";
                 within("pattern_len", (*pattern_len).into(), 1.0, pattern_max, range)?;
-                record(half_life / *block_len as f32, 0.0)
+                record(*half_life, 0.0)
             }
         }
     }
@@ -232,7 +232,7 @@ impl Expert {
                 history_len: 0,
                 smoothing_len: fast_len as f32,
                 forgetting: 1.0,
-                half_life,
+                fading: fading(half_life, 1),
                 other_side,
             },
             Self::Prediction {
@@ -249,7 +249,7 @@ impl Expert {
                 history_len: 0,
                 smoothing_len,
                 forgetting,
-                half_life,
+                fading: fading(half_life, block_len),
                 other_side,
             },
             Self::Discord { block_len, pattern_len, history_len, half_life } => ExpertEntry {
@@ -259,11 +259,17 @@ impl Expert {
                 history_len: history_len.min(history_len_max).max(3 * pattern_len),
                 smoothing_len: 1.0,
                 forgetting: 1.0,
-                half_life,
+                fading: fading(half_life, block_len),
                 other_side: 0.0,
             },
         }
     }
+}
+
+/// Returns what is left of a record after one block.
+fn fading(half_life: f32, block_len: u32) -> f32 {
+    let left = libm::exp2(-f64::from(block_len) / f64::from(half_life)) as f32;
+    left.max(f32::MIN_POSITIVE)
 }
 
 fn within(

@@ -42,8 +42,8 @@ pub struct ExpertEntry {
     pub smoothing_len: f32,
     /// 20: prediction: the forgetting factor; otherwise 1.
     pub forgetting: f32,
-    /// 24: vectors after which a record counts half.
-    pub half_life: f32,
+    /// 24: what is left of a record after one residual; above 0, at most 1.
+    pub fading: f32,
     /// 28: the share of a record of the other sign that counts, 0 to 1.
     pub other_side: f32,
 }

@@ -24,7 +24,7 @@ impl Discord {
     pub(super) fn new(entry: &ExpertEntry) -> Self {
         Self {
             blocks: Blocks { len: entry.block_len },
-            record: Record::new(entry.half_life / entry.block_len as f32, entry.other_side),
+            record: Record { fading: entry.fading, other_side: entry.other_side },
             len: entry.len as usize,
             history_len: entry.history_len as usize,
         }

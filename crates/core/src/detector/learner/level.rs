@@ -30,7 +30,7 @@ impl Level {
 
     pub(super) fn new(entry: &ExpertEntry) -> Self {
         Self {
-            record: Record::new(entry.half_life, entry.other_side),
+            record: Record { fading: entry.fading, other_side: entry.other_side },
             fast: RunningMean { len: entry.smoothing_len },
             slow: RunningMean { len: entry.len as f32 },
         }

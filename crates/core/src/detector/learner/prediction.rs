@@ -64,7 +64,7 @@ impl Prediction {
     pub(super) fn new(entry: &ExpertEntry) -> Self {
         Self {
             blocks: Blocks { len: entry.block_len },
-            record: Record::new(entry.half_life / entry.block_len as f32, entry.other_side),
+            record: Record { fading: entry.fading, other_side: entry.other_side },
             order: entry.len as usize,
             smoothing_len: entry.smoothing_len,
             forgetting: entry.forgetting,

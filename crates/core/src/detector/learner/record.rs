@@ -14,18 +14,14 @@ const RATIO_OF_FIRST: f32 = 10.0;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     /// What is left of a record after one residual.
-    fading: f32,
-    other_side: f32,
+    pub(super) fading: f32,
+    /// The share of the record of the other sign that counts.
+    pub(super) other_side: f32,
 }
 
 impl Record {
     /// Words of memory: the record above and the one below zero, and how many residuals they rest on.
     pub(super) const MEMORY_WORDS: usize = 3;
-
-    /// `half_life` counts residuals.
-    pub(super) fn new(half_life: f32, other_side: f32) -> Self {
-        Self { fading: libm::exp2f(-1.0 / half_life), other_side }
-    }
 
     /// Returns the ratio of a residual to the record before it, and remembers the residual. While
     /// there is too little to compare with, the ratio is 0.
