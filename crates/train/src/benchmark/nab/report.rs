@@ -8,13 +8,13 @@ use super::score::Mark;
 
 /// How the learner's settings came about, which a reader of its scores must know.
 const HOW_CHOSEN: &str = "\
-The learner's settings were chosen on this corpus: about 25,000 combinations of experts and settings were scored on it during the design, most of them \
-by a random or a greedy search. To see how much of the score that makes, the last step was repeated \
-in the prototype 14 times on one half of the streams each: of 700 random combinations of the same \
-kinds of experts the best on that half was taken, with the threshold that was best there, and scored \
-on the other half. On the halves of the choice the standard scores were 73.6 to 80.0; on the others \
-58.6 to 74.9, in the mean 69.5, and with low FP 52.7 to 69.4, in the mean 64.5. Those are what to expect of a \
-corpus like this one that nobody has seen.";
+The learner's settings were chosen on this corpus: about 25,000 combinations of experts and settings \
+were scored on it during the design, most of them by a random or a greedy search. To see how much of \
+the score that makes, the last step was repeated in the prototype 14 times on one half of the streams \
+each: of 700 random combinations of the same kinds of experts the best on that half was taken, with \
+the threshold that was best there, and scored on the other half. On the halves of the choice the \
+standard scores were 73.6 to 80.0; on the others 58.6 to 74.9, in the mean 69.5, and with low FP 52.7 \
+to 69.4, in the mean 64.5. Those are what to expect of a corpus like this one that nobody has seen.";
 
 /// What the benchmark gave.
 #[derive(Clone, Debug, Serialize)]
