@@ -108,4 +108,3 @@ fn rows_of(detector: &Detector<'_>, windows: usize) -> usize {
     let rows = windows * detector.stride() * spacing + coverage.len + coverage.delay;
     rows + rows / FAULT_PERIOD * 2 * (coverage.len + coverage.delay)
 }
-

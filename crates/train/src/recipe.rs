@@ -164,7 +164,7 @@ impl DetectorChoice {
     /// Returns the settings of the kind by name; some hold settings of their own.
     #[must_use]
     pub fn settings(&self) -> Value {
-        let mut settings = serde_json::to_value(self).expect("settings are plain data");
+        let mut settings = plain(self);
         if let Some(settings) = settings.as_object_mut() {
             settings.remove(KIND_KEY);
         }
@@ -182,7 +182,7 @@ impl DetectorChoice {
     /// # Errors
     /// [`ChoiceError`] names the settings that there are, or says what the value must be.
     pub fn set(&mut self, name: &str, value: Value) -> Result<(), ChoiceError> {
-        let mut all = serde_json::to_value(&*self).expect("settings are plain data");
+        let mut all = plain(&*self);
         let known = || setting_names(&self.settings(), "").join(", ");
         let kind = self.kind();
         let place = all
@@ -276,6 +276,19 @@ impl DetectorChoice {
         matches!(self, Self::RandomForest(_))
     }
 
+    /// Tells whether the model leaves residuals; the others give scores of their own.
+    #[must_use]
+    pub fn gives_residuals(&self) -> bool {
+        !matches!(
+            self,
+            Self::RandomForest(_)
+                | Self::IsolationForest(_)
+                | Self::OneClass(_)
+                | Self::Learner(_)
+                | Self::Neighbour(_)
+        )
+    }
+
     /// Tells whether residuals are divided by the spread that they have on normal data. Those of a
     /// z-score and of the Mahalanobis distance are in units of it already.
     #[must_use]
@@ -290,6 +303,13 @@ const USUAL_WINDOW: usize = 32;
 const WINDOW_OF_STRIDE_1_MAX: usize = 64;
 /// Where the kind stands among the settings.
 const KIND_KEY: &str = "kind";
+
+/// Returns settings as JSON. By way of text, as a number of 32 bits is shortest there: 0.9, where its
+/// widening would be 0.8999999761581421.
+pub(crate) fn plain(settings: &impl Serialize) -> Value {
+    let text = serde_json::to_string(settings).expect("settings are plain data");
+    serde_json::from_str(&text).expect("what was written reads back")
+}
 
 fn pointer(name: &str) -> String {
     format!("/{}", name.replace('.', "/"))
@@ -386,6 +406,18 @@ impl Default for Recipe {
 }
 
 impl Recipe {
+    /// Returns how the threshold follows from normal scores. The scores that an engine gives itself, such
+    /// as a share of votes, have no zero to multiply: their quantile is raised above the median.
+    #[must_use]
+    pub fn threshold_rule(&self) -> ThresholdRule {
+        match self.threshold {
+            ThresholdRule::Quantile { quantile, margin } if !self.detector.gives_residuals() => {
+                ThresholdRule::AboveMedian { quantile, margin }
+            }
+            rule => rule,
+        }
+    }
+
     /// Returns the recipe for the rooms of [`crate::synth::temperature`].
     ///
     /// The deviation shows a stuck sensor, which the samples alone reconstruct well. Rooms of other

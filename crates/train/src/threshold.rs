@@ -15,6 +15,14 @@ pub enum ThresholdRule {
         /// Share by which the quantile is raised, at least 0.
         margin: f64,
     },
+    /// A quantile of the scores, raised by a share of its distance from their median, for scores whose
+    /// zero means nothing: `quantile + margin * (quantile - median)`.
+    AboveMedian {
+        /// Share of normal scores at or below the threshold before the margin; above 0, at most 1.
+        quantile: f64,
+        /// Share of the distance by which the quantile is raised, at least 0.
+        margin: f64,
+    },
     /// Peaks over threshold: see [`peaks_over_threshold`].
     PeaksOverThreshold {
         /// Probability that a normal score exceeds the threshold; above 0, below `1 - initial`.
@@ -101,6 +109,12 @@ pub enum ThresholdError {
 pub fn threshold(scores: &[f64], rule: ThresholdRule) -> Result<Threshold, ThresholdError> {
     match rule {
         ThresholdRule::Quantile { quantile: share, margin } => quantile(scores, share, margin),
+        ThresholdRule::AboveMedian { quantile: share, margin } => {
+            let high = quantile(scores, share, 0.0)?;
+            let middle = quantile(scores, 0.5, 0.0)?;
+            let raised = quantile(scores, share, margin)?;
+            Ok(Threshold { value: high.value + margin * (high.value - middle.value), ..raised })
+        }
         ThresholdRule::PeaksOverThreshold { risk, initial } => {
             peaks_over_threshold(scores, risk, initial)
         }
@@ -292,6 +306,15 @@ mod tests {
         let raised = quantile(&scores, 0.985, 0.1).unwrap().value;
         assert!((raised - 98.5 * 1.1).abs() < 1e-9, "{raised}");
         assert_eq!(quantile(&scores, 1.0, 0.0).unwrap().value, 100.0);
+    }
+
+    #[test]
+    fn a_margin_above_the_median_is_the_same_wherever_zero_lies() {
+        let rule = ThresholdRule::AboveMedian { quantile: 1.0, margin: 0.2 };
+        for zero in [0.0, 1_000.0] {
+            let scores: Vec<f64> = (0..=100).map(|score| zero + f64::from(score)).collect();
+            assert_eq!(threshold(&scores, rule).unwrap().value, zero + 110.0);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::compile::{ChannelSpec, CompileError, DetectorFile, DetectorSpec, Trac
 use crate::dataset::Recording;
 use crate::fit::z_score::identity_z_score;
 use crate::fit::{Ending, FitError, Progress, TrainingData};
-use crate::recipe::{FeatureError, Recipe, parse_features};
+use crate::recipe::{FeatureError, Recipe, parse_features, plain};
 use crate::replay::{Replay, ReplayError, replay, window_labels};
 use crate::rows::{Rows, RowsError};
 use crate::threshold::{Threshold, ThresholdError, threshold};
@@ -210,7 +210,7 @@ pub fn train_on(
     let threshold = if recipe.detector.learns_from_labels() {
         Threshold { value: MAJORITY, scores: scores.len(), tail: None }
     } else {
-        threshold(&scores, recipe.threshold)?
+        threshold(&scores, recipe.threshold_rule())?
     };
     spec.decision_rule = decision_rule(recipe, threshold.value as f32)?;
 
@@ -368,7 +368,7 @@ fn provenance(recording: &Recording, recipe: &Recipe) -> String {
         "recording": recording.name,
         "rows": recording.rows(),
         "data_crc32": format!("{:08x}", data_checksum(recording)),
-        "recipe": recipe,
+        "recipe": plain(recipe),
     });
     provenance.to_string()
 }

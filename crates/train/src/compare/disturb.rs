@@ -32,14 +32,15 @@ const DISTURBANCES: [Disturbance; 6] = [
 const FAULTS: usize = 24;
 const FAULT_SPACING: usize = 3;
 
-/// Returns the recording with labelled faults, about one in three rows; each is in one channel.
+/// Returns the recording with labelled faults, about one in three rows; each is in one channel. What was
+/// labelled before stays so.
 #[must_use]
 pub fn disturbed(recording: &Recording, seed: u64) -> Recording {
     let mut random = Random::new(seed);
     let mut disturbed = recording.clone();
     let rows = recording.rows();
     let width = recording.channels.len();
-    let mut labels = vec![false; rows];
+    let mut labels = recording.labels.clone().unwrap_or_else(|| vec![false; rows]);
     let count = FAULTS.min(rows / FAULT_SPACING);
     let part = rows / count.max(1);
     let len = part / FAULT_SPACING;

@@ -9,7 +9,7 @@ mod disturb;
 mod page;
 mod report;
 
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Range};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -21,7 +21,9 @@ pub use page::{PageError, page};
 use crate::compile::DetectorFile;
 use crate::cost::{Cost, cost};
 use crate::dataset::{DatasetError, Recording};
-use crate::evaluate::{EvaluateError, Metrics, Report, Scored, Subject, Windows, roc_auc};
+use crate::evaluate::{
+    Confusion, EvaluateError, Metrics, Report, Scored, Subject, Windows, roc_auc, runs,
+};
 use crate::plot::{Span, label_spans};
 use crate::recipe::Recipe;
 use crate::replay::{ReplayError, replay, window_labels};
@@ -167,6 +169,8 @@ pub struct Measured {
     pub validation_auc: f64,
     /// Share of the normal validation windows called anomalous.
     pub validation_far: f64,
+    /// Faults of the validation part in which an anomaly was raised, and how many there are.
+    pub validation_found: (usize, usize),
     /// The threshold and what it rests on.
     pub threshold: Threshold,
     /// Why the threshold is what it is.
@@ -220,6 +224,8 @@ pub struct Chosen {
 
 /// A candidate's normal validation windows may be called anomalous up to this share.
 const VALIDATION_FAR_MAX: f64 = 0.1;
+/// A candidate finds at least this share of the made-up faults that the best one finds.
+const FOUND_SHARE_MIN: f64 = 0.5;
 /// Areas that differ by less count as equal, and the cheaper detector is chosen.
 const AREA_TOLERANCE: f64 = 0.01;
 
@@ -306,7 +312,11 @@ fn unfit(candidate: &Candidate) -> String {
         Outcome::Failed { reason } => reason.clone(),
         Outcome::Measured(measured) if !measured.excess.is_empty() => measured.excess.join(", "),
         Outcome::Measured(measured) => {
-            format!("calls {:.1} % of normal windows anomalous", measured.validation_far * 100.0)
+            let (found, faults) = measured.validation_found;
+            format!(
+                "calls {:.1} % of normal windows anomalous and finds {found} of {faults} made-up faults",
+                measured.validation_far * 100.0
+            )
         }
     }
 }
@@ -325,8 +335,9 @@ fn measure(parts: &Parts, recipe: &Recipe, budget: &Budget) -> Result<Measured, 
     let calm = scores(&file, &parts.validation).map_err(|e| e.to_string())?;
     let rough = disturbed(&parts.validation, SEED);
     let rough = scores(&file, &rough).map_err(|e| e.to_string())?;
-    let alarms = calm.scored.verdicts.iter().filter(|verdict| **verdict).count();
-    let validation_far = alarms as f64 / calm.scored.verdicts.len().max(1) as f64;
+    let confusion = Confusion::of_verdicts(&calm.scored.verdicts, &calm.labels);
+    let validation_far = confusion.false_alarm_rate().unwrap_or(0.0);
+    let found = rough.found();
     let validation_auc = roc_auc(&rough.scored.scores, &rough.labels).unwrap_or(0.5);
     let tested = scores(&file, &parts.test).map_err(|e| e.to_string())?;
     let mut report = tested.report(&file, parts).map_err(|e| e.to_string())?;
@@ -337,6 +348,7 @@ fn measure(parts: &Parts, recipe: &Recipe, budget: &Budget) -> Result<Measured, 
         controls: report.rows,
         validation_auc,
         validation_far,
+        validation_found: found,
         threshold_reason: report::threshold_reason(recipe, &summary),
         threshold: summary.threshold,
         flash_bytes: detector.file_len(),
@@ -366,6 +378,14 @@ fn scores(file: &DetectorFile, recording: &Recording) -> Result<Scores, ReplayEr
 }
 
 impl Scores {
+    /// Counts the labelled stretches of windows in which an anomaly was raised, and all of them.
+    fn found(&self) -> (usize, usize) {
+        let stretches = runs(&self.labels);
+        let is_found =
+            |stretch: &Range<usize>| self.scored.verdicts[stretch.clone()].contains(&true);
+        (stretches.iter().filter(|stretch| is_found(stretch)).count(), stretches.len())
+    }
+
     fn report(&self, file: &DetectorFile, parts: &Parts) -> Result<Report, EvaluateError> {
         let coverage = file.detector().coverage();
         let subject = Subject {
@@ -378,15 +398,19 @@ impl Scores {
     }
 }
 
-/// Chooses by the validation part alone: the greatest area among those that fit the budget and keep
-/// quiet on normal data; of areas about equal, the cheapest.
+/// Chooses by the validation part alone: the greatest area among those that fit the budget, keep quiet
+/// on normal data and find made-up faults; of areas about equal, the cheapest.
 fn choose(candidates: &[Candidate]) -> Option<Chosen> {
+    let most = candidates.iter().filter_map(|c| Some(c.measured()?.validation_found.0)).max()?;
+    let found_min = most as f64 * FOUND_SHARE_MIN;
     let fitting: Vec<(usize, &Measured)> = candidates
         .iter()
         .enumerate()
         .filter_map(|(index, candidate)| Some((index, candidate.measured()?)))
         .filter(|(_, measured)| {
-            measured.excess.is_empty() && measured.validation_far <= VALIDATION_FAR_MAX
+            measured.excess.is_empty()
+                && measured.validation_far <= VALIDATION_FAR_MAX
+                && measured.validation_found.0 as f64 >= found_min
         })
         .collect();
     let best = fitting.iter().map(|(_, measured)| measured.validation_auc).fold(0.0, f64::max);
@@ -398,7 +422,7 @@ fn choose(candidates: &[Candidate]) -> Option<Chosen> {
         index,
         name: candidate.name.clone(),
         reason: format!(
-            "of {} that fit, the cheapest within {AREA_TOLERANCE} of the greatest area on the validation part ({:.3}; the greatest is {best:.3})",
+            "of {} that fit, keep quiet and find faults, the cheapest within {AREA_TOLERANCE} of the greatest area on the validation part ({:.3}; the greatest is {best:.3})",
             fitting.len(),
             measured.validation_auc,
         ),

@@ -16,6 +16,8 @@ pub struct PageError {
     source: PlotError,
 }
 
+/// More lines could not be told apart.
+const CURVES_MAX: usize = 5;
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;\
 color:#222;background:#fff}table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}\
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}\
@@ -101,9 +103,9 @@ fn table(html: &mut String, lines: &[Vec<String>], chosen: Option<&str>) {
     html.push_str("</table></div>\n");
 }
 
-/// All detectors in one picture; nothing where the test part has one class only.
+/// The best detectors in one picture; nothing where the test part has one class only.
 fn roc_curves(comparison: &Comparison) -> Result<String, PageError> {
-    let curves: Vec<(&str, Vec<RocPoint>, f64)> = comparison
+    let mut curves: Vec<(&str, Vec<RocPoint>, f64)> = comparison
         .candidates
         .iter()
         .filter_map(|candidate| {
@@ -115,9 +117,11 @@ fn roc_curves(comparison: &Comparison) -> Result<String, PageError> {
     if curves.is_empty() {
         return Ok(String::new());
     }
+    curves.sort_by(|a, b| b.2.total_cmp(&a.2));
+    curves.truncate(CURVES_MAX);
     let lines: Vec<RocLine<'_>> =
         curves.iter().map(|(name, points, area)| RocLine { name, points, area: *area }).collect();
-    let drawn = roc("ROC on the reported part", &lines);
+    let drawn = roc("ROC on the reported part, the greatest areas", &lines);
     drawn
         .map(|picture| picture.svg())
         .map_err(|source| PageError { candidate: comparison.recording.clone(), source })

@@ -65,6 +65,7 @@ impl Comparison {
             "fits",
             "validation AUC",
             "FAR",
+            "found",
             "threshold",
         ];
         let mut lines = vec![heads.map(str::to_owned).to_vec()];
@@ -78,6 +79,7 @@ impl Comparison {
                 if measured.excess.is_empty() { "yes" } else { "no" }.to_owned(),
                 format!("{:.3}", measured.validation_auc),
                 format!("{:.2} %", measured.validation_far * 100.0),
+                format!("{}/{}", measured.validation_found.0, measured.validation_found.1),
                 format!("{:.4}", measured.threshold.value),
             ]);
         }
@@ -88,11 +90,15 @@ impl Comparison {
 /// Says in words what a threshold rests on.
 pub(super) fn threshold_reason(recipe: &Recipe, summary: &Summary) -> String {
     let scores = summary.threshold.scores;
-    match recipe.threshold {
+    match recipe.threshold_rule() {
         _ if recipe.detector.learns_from_labels() => "half of the votes".to_owned(),
         ThresholdRule::Quantile { quantile, margin } => format!(
             "the {:.4} quantile of {scores} held-out normal scores, raised by {:.0} %",
             quantile,
+            margin * 100.0
+        ),
+        ThresholdRule::AboveMedian { quantile, margin } => format!(
+            "the {quantile:.4} quantile of {scores} held-out normal scores, raised by {:.0} % of its distance from their median",
             margin * 100.0
         ),
         ThresholdRule::PeaksOverThreshold { risk, .. } => format!(
