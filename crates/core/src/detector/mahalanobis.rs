@@ -32,16 +32,16 @@ impl<'d> Mahalanobis<'d> {
         if numbers.all(|number| number.is_finite()) { Ok(loaded) } else { Err(LoadError::Model) }
     }
 
-    /// Needs none: a lower triangle is multiplied in place, from its last row to its first.
+    /// One word for each number, to add up Σ⁻¹(x - μ).
     pub(super) fn memory_words(&self) -> usize {
-        0
+        self.means.len()
     }
 
     pub(super) fn work(&self) -> Work {
         let triangle = self.whitening.len() as u64;
         Work {
             float_macs: 2 * triangle,
-            float_operations: triangle + self.means.len() as u64,
+            float_operations: 3 * self.means.len() as u64,
             ..Work::default()
         }
     }
@@ -54,12 +54,13 @@ impl<'d> Mahalanobis<'d> {
         &self,
         vector: &mut [f32],
         reconstruction: &mut [f32],
-        _memory: &mut [f32],
+        memory: &mut [f32],
     ) -> Outcome {
         for ((value, output), mean) in vector.iter_mut().zip(&mut *reconstruction).zip(self.means) {
             *output = *value;
             *value -= mean;
         }
+        // In place, for a row of the lower triangle reads no later number.
         for row in (0..vector.len()).rev() {
             let mut sum = 0.0;
             for (weight, value) in self.row(row).iter().zip(&*vector) {
@@ -67,13 +68,16 @@ impl<'d> Mahalanobis<'d> {
             }
             vector[row] = sum;
         }
-        // Σ⁻¹(x - μ) is the transposed triangle times the residuals: row by row into the
-        // reconstruction, so that the triangle is read in its order.
+        // Σ⁻¹(x - μ) is the transposed triangle times the residuals, read in its order again.
+        memory.fill(0.0);
         for (row, residual) in vector.iter().enumerate() {
-            let terms = self.row(row).iter().zip(self.remainders);
-            for (output, (weight, remainder)) in reconstruction.iter_mut().zip(terms) {
-                *output -= remainder * (weight * residual);
+            for (sum, weight) in memory.iter_mut().zip(self.row(row)) {
+                *sum += weight * residual;
             }
+        }
+        let terms = memory.iter().zip(self.remainders);
+        for (output, (sum, remainder)) in reconstruction.iter_mut().zip(terms) {
+            *output -= remainder * sum;
         }
         Outcome::Residuals
     }

@@ -50,8 +50,8 @@ impl<'d> RobustZScore<'d> {
 
     pub(super) fn work(&self) -> Work {
         let count = self.medians.len() as u64;
-        let learned = if self.header.alpha > 0.0 { 12 } else { 0 };
-        Work { float_divisions: count, float_operations: (3 + learned) * count, ..Work::default() }
+        let learned = if self.header.alpha > 0.0 { 15 } else { 0 };
+        Work { float_divisions: count, float_operations: (4 + learned) * count, ..Work::default() }
     }
 
     /// Puts the medians and spreads of training into `memory`.
@@ -70,6 +70,8 @@ impl<'d> RobustZScore<'d> {
         memory: &mut [f32],
     ) -> Outcome {
         let alpha = self.header.alpha;
+        // A spread of zero would have steps of zero and never grow again.
+        let least = self.header.minimum_deviation / DEVIATIONS_PER_SPREAD;
         let (medians, spreads) = memory.split_at_mut(self.medians.len());
         let running = medians.iter_mut().zip(spreads);
         for ((value, output), (median, spread)) in
@@ -83,8 +85,6 @@ impl<'d> RobustZScore<'d> {
             *output = *median;
             *value = difference / deviation;
             if alpha > 0.0 {
-                // A spread of zero would have steps of zero and never grow again.
-                let least = self.header.minimum_deviation / DEVIATIONS_PER_SPREAD;
                 let excess = libm::fabsf(difference) - *spread;
                 let next = *spread + alpha * *spread * sign(excess);
                 *spread = next.clamp(least, SCALED_FEATURE_ABS_MAX);
