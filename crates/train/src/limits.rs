@@ -12,6 +12,14 @@ pub const FIT_BATCH_MAX: usize = 65_536;
 pub const RECURRENT_SHARDS: usize = 4;
 /// Fewest chunks of a stream that a forecaster is trained on, behind its warm-up.
 pub const RECURRENT_STREAM_CHUNKS_MIN: usize = 8;
+/// Greatest share of a network's weights that pruning takes out.
+pub const PRUNE_SHARE_MAX: f64 = 0.95;
+/// Loss of AUC by quantisation above which a network learns to live with rounding.
+pub const INT8_AUC_LOSS_MAX: f64 = 0.01;
+/// Most held-out rows, and most training rows, of a trial of quantised models.
+pub const TRIAL_ROWS_MAX: usize = 512;
+/// Most rows that ranges are taken from in each epoch of training with rounding.
+pub const AWARE_CALIBRATION_ROWS_MAX: usize = 1_024;
 /// Greatest magnitude of a quantised bias, which leaves room for the sum of the products.
 pub const BIAS_STEPS_MAX: i32 = 1 << 30;
 /// Longest feature vector whose covariance is fitted: its decomposition takes the cube of this.

@@ -141,16 +141,19 @@ pub enum NetworkError {
         /// The offending value.
         value: f64,
     },
-    /// The grids of an int8 layer are not those of its activation.
+    /// The activation has no int8 form here.
     #[error(
-        "layer {layer}: in int8 {activation:?} needs {}; quantise the network again",
-        if activation.fixed_grid().is_some() {
-            "a grid of its sums, and at the output the grid of TensorFlow Lite"
-        } else {
-            "no grid of its sums"
-        }
+        "layer {layer}: the int8 form of {activation:?} is not supported here; use Linear or Relu"
     )]
     Activation {
+        /// Counted from 0.
+        layer: usize,
+        /// The activation asked for.
+        activation: Activation,
+    },
+    /// The grids of an int8 layer are not those of its activation.
+    #[error("layer {layer}: the grids are not those of {activation:?}; quantise the network again")]
+    Grids {
         /// Counted from 0.
         layer: usize,
         /// The activation.
@@ -299,7 +302,7 @@ impl QuantisedLayer {
         if fits && fixed.is_some() == self.sums.is_some() {
             return Ok(());
         }
-        Err(NetworkError::Activation { layer: index, activation: self.activation })
+        Err(NetworkError::Grids { layer: index, activation: self.activation })
     }
 }
 

@@ -13,8 +13,11 @@ use stonechat_core::limits::{
 };
 use thiserror::Error;
 
-use crate::compile::{ChannelSpec, CompileError, DetectorFile, DetectorSpec, TraceSpec, compile};
+use crate::compile::{
+    ChannelSpec, CompileError, DetectorFile, DetectorSpec, Model, TraceSpec, compile,
+};
 use crate::dataset::Recording;
+use crate::fit::refine::QuantisationLoss;
 use crate::fit::z_score::identity_z_score;
 use crate::fit::{Ending, FitError, Progress, TrainingData};
 use crate::recipe::{FeatureError, Recipe, parse_features, plain};
@@ -35,6 +38,9 @@ const NO_THRESHOLD: f32 = f32::MAX;
 pub struct Trained {
     /// The detector file.
     pub file: DetectorFile,
+    /// The same network in single precision, with a threshold of its own, where the detector is in
+    /// int8: evaluating both shows what int8 costs.
+    pub float_twin: Option<DetectorFile>,
     /// What was measured on the way.
     pub summary: Summary,
 }
@@ -58,6 +64,10 @@ pub struct Summary {
     pub best_epoch: Option<usize>,
     /// Why fitting ended.
     pub ending: Option<Ending>,
+    /// The share of weights that are zero, where pruning was asked for.
+    pub pruned_share: Option<f64>,
+    /// What int8 costs on held-out rows, where that could be measured.
+    pub quantisation: Option<QuantisationLoss>,
     /// The threshold chosen, and what it rests on.
     pub threshold: Threshold,
     /// The greatest score on the calibration data.
@@ -197,24 +207,15 @@ pub fn train_on(
         threads,
     };
     let fitted = recipe.detector.fit().fit(&data, &mut progress)?;
-    spec.model = fitted.model;
-    if spec.model.engine().gives_score() {
-        spec.score_rule = ScoreRule::Engine;
-    }
-    if recipe.weigh_residuals && recipe.detector.has_residual_gains() {
-        spec.gains = residual_gains(&spec, &fit_part)?;
-    }
-
-    let scores = calibration_scores(&spec, &calibration_part)?;
-    enough(recording, recipe, "the threshold", scores.len(), CALIBRATION_WINDOWS_MIN)?;
-    let threshold = if recipe.detector.learns_from_labels() {
-        Threshold { value: MAJORITY, scores: scores.len(), tail: None }
-    } else {
-        threshold(&scores, recipe.threshold_rule())?
+    let float_twin = match fitted.refined.float_twin {
+        Some(model) => {
+            let mut spec = spec.clone();
+            Some(complete(&mut spec, model, recording, recipe, &fit_part, &calibration_part)?.file)
+        }
+        None => None,
     };
-    spec.decision_rule = decision_rule(recipe, threshold.value as f32)?;
-
-    let file = compile(&spec)?;
+    let Completed { file, threshold, scores } =
+        complete(&mut spec, fitted.model, recording, recipe, &fit_part, &calibration_part)?;
     let detector = file.detector();
     let summary = Summary {
         fit_windows: scaled.len() / spec.scaler.len(),
@@ -225,12 +226,50 @@ pub fn train_on(
         history: fitted.history,
         best_epoch: fitted.best_epoch,
         ending: fitted.ending,
+        pruned_share: fitted.refined.pruned_share,
+        quantisation: fitted.refined.quantisation,
         threshold,
         calibration_score_max: scores.iter().copied().fold(0.0, f64::max),
         file_len: detector.file_len(),
         memory_len: detector.memory_words() * size_of::<u32>(),
     };
-    Ok(Trained { file, summary })
+    Ok(Trained { file, float_twin, summary })
+}
+
+/// A detector file with what its threshold rests on.
+struct Completed {
+    file: DetectorFile,
+    threshold: Threshold,
+    scores: Vec<f64>,
+}
+
+/// Gives the outline a model, residual gains and a threshold, and compiles it.
+fn complete(
+    spec: &mut DetectorSpec,
+    model: Model,
+    recording: &Recording,
+    recipe: &Recipe,
+    fit_part: &Recording,
+    calibration_part: &Recording,
+) -> Result<Completed, TrainError> {
+    spec.model = model;
+    if spec.model.engine().gives_score() {
+        spec.score_rule = ScoreRule::Engine;
+    }
+    if recipe.weigh_residuals && recipe.detector.has_residual_gains() {
+        spec.gains = residual_gains(spec, fit_part)?;
+    }
+
+    let scores = calibration_scores(spec, calibration_part)?;
+    enough(recording, recipe, "the threshold", scores.len(), CALIBRATION_WINDOWS_MIN)?;
+    let threshold = if recipe.detector.learns_from_labels() {
+        Threshold { value: MAJORITY, scores: scores.len(), tail: None }
+    } else {
+        threshold(&scores, recipe.threshold_rule())?
+    };
+    spec.decision_rule = decision_rule(recipe, threshold.value as f32)?;
+
+    Ok(Completed { file: compile(spec)?, threshold, scores })
 }
 
 fn check(recording: &Recording, recipe: &Recipe) -> Result<Vec<String>, TrainError> {

@@ -322,7 +322,7 @@ fn unfit(candidate: &Candidate) -> String {
 }
 
 fn measure(parts: &Parts, recipe: &Recipe, budget: &Budget) -> Result<Measured, String> {
-    let Trained { file, summary } =
+    let Trained { file, summary, .. } =
         train(&parts.training, recipe, |_| ControlFlow::Continue(())).map_err(|e| e.to_string())?;
     let detector = file.detector();
     let cost = cost(&detector);

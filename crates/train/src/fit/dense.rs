@@ -4,9 +4,9 @@ use core::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
+use super::refine::{QuantisationAware, Refinement};
+use super::trainer;
 use super::{Architecture, Fit, FitError, FitOptions, FittedModel, Progress, TrainingData};
-use crate::compile::Model;
-use crate::quantise::{QuantiseOptions, quantise};
 
 /// The arithmetic of a network on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,12 +20,16 @@ pub enum Precision {
 
 /// How to fit a dense autoencoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct DenseOptions {
     /// The widths of the encoder's layers; the decoder mirrors them.
     pub encoder: Vec<usize>,
     /// The arithmetic on the device.
     pub precision: Precision,
+    /// The share of the weights that pruning takes out; 0 prunes nothing.
+    pub prune: f64,
+    /// Whether the network learns to live with the rounding of int8.
+    pub quantisation_aware: QuantisationAware,
     /// How the network is fitted.
     pub fit: FitOptions,
 }
@@ -39,7 +43,13 @@ impl Default for DenseOptions {
             seed: 1,
             ..FitOptions::default()
         };
-        Self { encoder: vec![16, 4], precision: Precision::Int8, fit }
+        Self {
+            encoder: vec![16, 4],
+            precision: Precision::Int8,
+            prune: 0.0,
+            quantisation_aware: QuantisationAware::Auto,
+            fit,
+        }
     }
 }
 
@@ -50,19 +60,12 @@ impl Fit for DenseOptions {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<FittedModel, FitError> {
         let architecture = Architecture::autoencoder(data.rows.width(), &self.encoder);
-        let fitted = super::fit_autoencoder(&architecture, data.rows, &self.fit, progress)?;
-        let model = match self.precision {
-            Precision::Float32 => Model::dense(&fitted.network)?,
-            Precision::Int8 => {
-                let options = QuantiseOptions::default();
-                Model::dense_int8(&quantise(&fitted.network, data.rows, &options)?)?
-            }
+        let refinement = Refinement {
+            precision: self.precision,
+            prune: self.prune,
+            quantisation_aware: self.quantisation_aware,
+            fit: &self.fit,
         };
-        Ok(FittedModel {
-            model,
-            history: fitted.history,
-            best_epoch: Some(fitted.best_epoch),
-            ending: Some(fitted.ending),
-        })
+        trainer::fit_model(&architecture, data.rows, &refinement, progress)
     }
 }

@@ -18,7 +18,9 @@ pub mod one_class;
 mod parameters;
 pub mod random_forest;
 pub mod recurrent;
+pub mod refine;
 pub mod robust_zscore;
+mod rounding;
 mod trainer;
 pub mod tree;
 pub mod z_score;
@@ -29,6 +31,8 @@ mod tests;
 use core::ops::ControlFlow;
 
 use thiserror::Error;
+
+use refine::Refined;
 
 use crate::compile::Model;
 use crate::limits::FIT_ROWS_MAX;
@@ -62,12 +66,20 @@ pub struct FittedModel {
     pub best_epoch: Option<usize>,
     /// Why fitting ended.
     pub ending: Option<Ending>,
+    /// What pruning and quantisation did; nothing for models that have neither.
+    pub refined: Refined,
 }
 
 impl From<Model> for FittedModel {
     /// For a model that is fitted in one pass.
     fn from(model: Model) -> Self {
-        Self { model, history: Vec::new(), best_epoch: None, ending: None }
+        Self {
+            model,
+            history: Vec::new(),
+            best_epoch: None,
+            ending: None,
+            refined: Refined::default(),
+        }
     }
 }
 

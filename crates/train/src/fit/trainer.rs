@@ -5,11 +5,16 @@ use core::ops::{ControlFlow, Range};
 use pulp::Arch;
 
 use super::checks::{self, check_architecture, check_options, check_rows};
-use super::elementwise::{Activate, Adam, ColumnSums, Derive, SquaredError};
+use super::elementwise::{ColumnSums, Derive, SquaredError};
 use super::epochs::{self, Learns};
 use super::kernel::{Left, Product, padded};
-use super::{Architecture, FitError, FitOptions, Fitted, Progress};
-use crate::network::{Activation, Layer, Network};
+use super::parameters::{Matrix, Parameters};
+use super::refine::{self, Refinement, Refines};
+use super::rounding::{Round, activate, stop};
+use super::{Architecture, FitError, FitOptions, Fitted, FittedModel, Progress};
+use crate::compile::Model;
+use crate::network::{Activation, Grid, Layer, Network};
+use crate::quantise::{Calibration, QuantiseOptions, activation_grids, quantise};
 use crate::random::Random;
 use crate::rows::Rows;
 
@@ -32,10 +37,9 @@ struct Plan {
 pub(super) struct Trainer {
     arch: Arch,
     plans: Vec<Plan>,
-    parameters: Vec<f32>,
-    gradients: Vec<f32>,
-    first_moments: Vec<f32>,
-    second_moments: Vec<f32>,
+    parameters: Parameters,
+    /// Of the input and of each layer, while the network learns to live with rounding.
+    grids: Vec<Grid>,
     /// The weights once more with outputs as rows, for the way back.
     turned: Vec<f32>,
     /// `activations[0]` is the batch's input, `activations[l + 1]` the output of layer l;
@@ -45,7 +49,6 @@ pub(super) struct Trainer {
     deltas: Vec<Vec<f32>>,
     /// `[batch][outputs_padded]` of the last layer.
     targets: Vec<f32>,
-    steps: i32,
 }
 
 impl Trainer {
@@ -76,18 +79,20 @@ impl Trainer {
             });
         }
         let buffer = |width: usize| vec![0.0; batch * padded(width)];
+        let matrix = |plan: &Plan| Matrix {
+            weights: plan.weights.clone(),
+            outputs: plan.outputs,
+            stride: plan.outputs_padded,
+        };
         let mut trainer = Self {
             arch: Arch::new(),
-            parameters: vec![0.0; parameters_len],
-            gradients: vec![0.0; parameters_len],
-            first_moments: vec![0.0; parameters_len],
-            second_moments: vec![0.0; parameters_len],
+            parameters: Parameters::new(parameters_len, plans.iter().map(matrix).collect()),
+            grids: Vec::new(),
             turned: vec![0.0; turned_len],
             activations: architecture.widths.iter().copied().map(buffer).collect(),
             deltas: architecture.widths[1..].iter().copied().map(buffer).collect(),
             targets: buffer(architecture.widths[layers]),
             plans,
-            steps: 0,
         };
         trainer.initialise(random);
         trainer
@@ -100,7 +105,8 @@ impl Trainer {
                 Activation::Relu => (6.0 / inputs).sqrt(),
                 _ => (6.0 / (inputs + outputs)).sqrt(),
             };
-            let rows = self.parameters[plan.weights.clone()].chunks_exact_mut(plan.outputs_padded);
+            let rows =
+                self.parameters.values[plan.weights.clone()].chunks_exact_mut(plan.outputs_padded);
             for weight in rows.flat_map(|row| &mut row[..plan.outputs]) {
                 *weight = bound * symmetric(random);
             }
@@ -111,7 +117,7 @@ impl Trainer {
     /// Copies the weights with rows and columns exchanged; the first layer needs no such copy.
     fn turn_weights(&mut self) {
         for plan in self.plans.iter().skip(1) {
-            let weights = &self.parameters[plan.weights.clone()];
+            let weights = &self.parameters.used()[plan.weights.clone()];
             let turned = &mut self.turned[plan.turned.clone()];
             for (output, row) in turned.chunks_exact_mut(plan.inputs_padded).enumerate() {
                 let column = weights[output..].iter().step_by(plan.outputs_padded);
@@ -133,6 +139,10 @@ impl Trainer {
     }
 
     fn forward(&mut self, rows: usize) {
+        if let Some(grid) = self.grids.first() {
+            let len = rows * self.plans[0].inputs_padded;
+            self.arch.dispatch(Round { grid: *grid, values: &mut self.activations[0][..len] });
+        }
         for (index, plan) in self.plans.iter().enumerate() {
             let (before, after) = self.activations.split_at_mut(index + 1);
             let out = &mut after[0][..rows * plan.outputs_padded];
@@ -140,15 +150,15 @@ impl Trainer {
                 left: &before[index],
                 left_stride: plan.inputs_padded,
                 layout: Left::Plain,
-                right: &self.parameters[plan.weights.clone()],
-                start: &self.parameters[plan.bias.clone()],
+                right: &self.parameters.used()[plan.weights.clone()],
+                start: &self.parameters.used()[plan.bias.clone()],
                 out,
                 width: plan.outputs_padded,
                 rows,
                 depth: plan.inputs,
             }
             .run(self.arch);
-            self.arch.dispatch(Activate { activation: plan.activation, values: out });
+            activate(self.arch, plan.activation, self.grids.get(index + 1).copied(), out);
         }
     }
 
@@ -172,14 +182,13 @@ impl Trainer {
         for (index, plan) in self.plans.iter().enumerate().rev() {
             let (before, from) = self.deltas.split_at_mut(index);
             let deltas = &mut from[0][..rows * plan.outputs_padded];
-            self.arch.dispatch(Derive {
-                activation: plan.activation,
-                outputs: &self.activations[index + 1],
-                deltas,
-            });
+            let outputs = &self.activations[index + 1];
+            let (activation, grid) = (plan.activation, self.grids.get(index + 1).copied());
+            stop(self.arch, activation, grid, outputs, deltas);
+            self.arch.dispatch(Derive { activation, outputs, deltas });
             self.arch.dispatch(ColumnSums {
                 values: deltas,
-                out: &mut self.gradients[plan.bias.clone()],
+                out: &mut self.parameters.gradients[plan.bias.clone()],
             });
             Product {
                 left: &self.activations[index][..rows * plan.inputs_padded],
@@ -187,7 +196,7 @@ impl Trainer {
                 layout: Left::Transposed,
                 right: deltas,
                 start: &[],
-                out: &mut self.gradients[plan.weights.clone()],
+                out: &mut self.parameters.gradients[plan.weights.clone()],
                 width: plan.outputs_padded,
                 rows: plan.inputs,
                 depth: rows,
@@ -210,25 +219,6 @@ impl Trainer {
         }
     }
 
-    fn step(&mut self, options: &FitOptions) {
-        self.steps = self.steps.saturating_add(1);
-        // In f64, as 0.999^n is too close to 1 for f32 in the first steps.
-        let correction1 = 1.0 - f64::from(options.beta1).powi(self.steps);
-        let correction2 = 1.0 - f64::from(options.beta2).powi(self.steps);
-        self.arch.dispatch(Adam {
-            parameters: &mut self.parameters,
-            gradients: &self.gradients,
-            first_moments: &mut self.first_moments,
-            second_moments: &mut self.second_moments,
-            beta1: options.beta1,
-            beta2: options.beta2,
-            epsilon: options.epsilon,
-            step: (f64::from(options.learning_rate) / correction1) as f32,
-            second_correction: (1.0 / correction2.sqrt()) as f32,
-        });
-        self.turn_weights();
-    }
-
     /// Trains on one batch; returns its sum of squared errors before the step.
     pub(super) fn train(
         &mut self,
@@ -238,7 +228,8 @@ impl Trainer {
         options: &FitOptions,
     ) -> f64 {
         let loss = self.accumulate(inputs, targets, order);
-        self.step(options);
+        self.parameters.step(self.arch, options);
+        self.turn_weights();
         loss
     }
 
@@ -280,7 +271,7 @@ impl Trainer {
 
     /// The network as it stands.
     pub(super) fn snapshot(&self) -> Network {
-        self.network(&self.parameters)
+        self.network(&self.parameters.values)
     }
 
     /// Does without vector instructions, for tests.
@@ -293,16 +284,28 @@ impl Trainer {
     #[cfg(test)]
     pub(super) fn raise_biases(&mut self, by: f32) {
         for plan in &self.plans {
-            for bias in &mut self.parameters[plan.bias.clone()][..plan.outputs] {
+            for bias in &mut self.parameters.values[plan.bias.clone()][..plan.outputs] {
                 *bias += by;
             }
         }
     }
 
+    /// Makes one output of a layer so many times as large and the weights that take it in so many
+    /// times smaller, which changes nothing in single precision, for tests.
+    #[cfg(test)]
+    pub(super) fn stretch(&mut self, layer: usize, output: usize, factor: f32) {
+        let values = &mut self.parameters.values;
+        let (plan, next) = (&self.plans[layer], &self.plans[layer + 1]);
+        let column = values[plan.weights.start..plan.bias.end][output..].iter_mut();
+        column.step_by(plan.outputs_padded).for_each(|weight| *weight *= factor);
+        let row = &mut values[next.weights.clone()][output * next.outputs_padded..];
+        row[..next.outputs_padded].iter_mut().for_each(|weight| *weight /= factor);
+    }
+
     /// The gradients of the last batch in the form of a network, for tests.
     #[cfg(test)]
     pub(super) fn gradients(&self) -> Network {
-        self.network(&self.gradients)
+        self.network(&self.parameters.gradients)
     }
 }
 
@@ -353,6 +356,55 @@ pub(super) fn fit(
     })
 }
 
+/// Fits an autoencoder and brings it into the form that the device runs.
+pub(super) fn fit_model(
+    architecture: &Architecture,
+    rows: Rows<'_>,
+    refinement: &Refinement<'_>,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<FittedModel, FitError> {
+    let options = refinement.fit;
+    check_options(options)?;
+    check_rows(architecture, rows, rows)?;
+    let mut random = Random::new(options.seed);
+    let batch = options.batch.min(rows.len());
+    let trainer = Trainer::new(architecture, batch, &mut random);
+    let mut tables = Tables { trainer, inputs: rows, targets: rows, options };
+    refine::run(&mut tables, refinement, &mut random, progress)
+}
+
+impl Refines for Tables<'_> {
+    fn table(&self) -> Rows<'_> {
+        self.inputs
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.trainer.parameters
+    }
+
+    fn renew(&mut self) {
+        self.trainer.turn_weights();
+    }
+
+    fn set_grids(&mut self, grids: Vec<Grid>) {
+        self.trainer.grids = grids;
+    }
+
+    fn grids(&self, rows: Rows<'_>) -> Result<Vec<Grid>, FitError> {
+        let network = self.trainer.network(self.trainer.parameters.used());
+        Ok(activation_grids(&network, rows, Calibration::MinMax)?)
+    }
+
+    fn float_model(&self, parameters: &[f32]) -> Result<Model, FitError> {
+        Ok(Model::dense(&self.trainer.network(parameters))?)
+    }
+
+    fn int8_model(&self, parameters: &[f32]) -> Result<Model, FitError> {
+        let network = self.trainer.network(parameters);
+        Ok(Model::dense_int8(&quantise(&network, self.inputs, &QuantiseOptions::default())?)?)
+    }
+}
+
 /// A trainer with the rows that it is to fit.
 pub(super) struct Tables<'a> {
     pub(super) trainer: Trainer,
@@ -377,7 +429,7 @@ impl Learns for Tables<'_> {
     }
 
     fn parameters(&self) -> &[f32] {
-        &self.trainer.parameters
+        &self.trainer.parameters.values
     }
 
     fn largest(&self) -> f32 {

@@ -12,18 +12,17 @@ use serde::{Deserialize, Serialize};
 use super::checks::check_options;
 use super::dense::Precision;
 use super::epochs;
+use super::refine::{self, QuantisationAware, Refinement};
 use super::{Ending, Fit, FitError, FitOptions, FittedModel, Progress, TrainingData};
-use crate::compile::Model;
 use crate::limits::{FIT_ROWS_MAX, NETWORK_LAYERS_MAX, NETWORK_WIDTH_MAX};
 use crate::network::convolution::{ConvolutionForm, ConvolutionNetwork};
-use crate::quantise::{Calibration, quantise_convolution};
 use crate::random::Random;
 use crate::rows::Rows;
 use trainer::{ConvolutionTrainer, Learner};
 
 /// How to fit the convolutional autoencoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ConvolutionOptions {
     /// Filters of the encoder's layers, each of which halves the window; the decoder mirrors them.
     pub filters: Vec<usize>,
@@ -31,6 +30,10 @@ pub struct ConvolutionOptions {
     pub kernel_width: usize,
     /// The arithmetic on the device.
     pub precision: Precision,
+    /// The share of the weights that pruning takes out; 0 prunes nothing.
+    pub prune: f64,
+    /// Whether the network learns to live with the rounding of int8.
+    pub quantisation_aware: QuantisationAware,
     /// How the network is fitted.
     pub fit: FitOptions,
 }
@@ -45,7 +48,14 @@ impl Default for ConvolutionOptions {
             seed: 1,
             ..FitOptions::default()
         };
-        Self { filters: vec![16, 4], kernel_width: 5, precision: Precision::Int8, fit }
+        Self {
+            filters: vec![16, 4],
+            kernel_width: 5,
+            precision: Precision::Int8,
+            prune: 0.0,
+            quantisation_aware: QuantisationAware::Auto,
+            fit,
+        }
     }
 }
 
@@ -56,21 +66,14 @@ impl Fit for ConvolutionOptions {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<FittedModel, FitError> {
         let form = self.form(data.rows.width(), data.channels)?;
-        let fitted = fit_convolution(&form, data.rows, &self.fit, progress)?;
-        let model = match self.precision {
-            Precision::Float32 => Model::convolution(&fitted.network)?,
-            Precision::Int8 => {
-                let network = &fitted.network;
-                let quantised = quantise_convolution(network, data.rows, Calibration::MinMax)?;
-                Model::convolution_int8(&quantised)?
-            }
+        let refinement = Refinement {
+            precision: self.precision,
+            prune: self.prune,
+            quantisation_aware: self.quantisation_aware,
+            fit: &self.fit,
         };
-        Ok(FittedModel {
-            model,
-            history: fitted.history,
-            best_epoch: Some(fitted.best_epoch),
-            ending: Some(fitted.ending),
-        })
+        let (mut learner, mut random) = learner(&form, data.rows, &self.fit)?;
+        refine::run(&mut learner, &refinement, &mut random, progress)
     }
 }
 
@@ -128,6 +131,22 @@ pub fn fit_convolution(
     options: &FitOptions,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<FittedConvolution, FitError> {
+    let (mut learner, mut random) = learner(form, rows, options)?;
+    let run = epochs::run(&mut learner, options, &mut random, progress)?;
+    Ok(FittedConvolution {
+        network: learner.trainer.network(&run.parameters),
+        history: run.history,
+        best_epoch: run.best_epoch,
+        ending: run.ending,
+    })
+}
+
+/// Checks what there is to fit and lays out the network; the generator goes on to give the order.
+fn learner<'a>(
+    form: &ConvolutionForm,
+    rows: Rows<'a>,
+    options: &'a FitOptions,
+) -> Result<(Learner<'a>, Random), FitError> {
     check_options(options)?;
     form.check()?;
     let needed = form.channels * form.len;
@@ -141,12 +160,5 @@ pub fn fit_convolution(
     let mut random = Random::new(options.seed);
     let batch = options.batch.min(rows.len());
     let trainer = ConvolutionTrainer::new(form, batch, &mut random);
-    let mut learner = Learner { trainer, rows, options };
-    let run = epochs::run(&mut learner, options, &mut random, progress)?;
-    Ok(FittedConvolution {
-        network: learner.trainer.network(&run.parameters),
-        history: run.history,
-        best_epoch: run.best_epoch,
-        ending: run.ending,
-    })
+    Ok((Learner { trainer, rows, options }, random))
 }

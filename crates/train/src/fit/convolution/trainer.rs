@@ -7,14 +7,18 @@ use pulp::Arch;
 use stonechat_core::detector::Geometry;
 
 use super::super::checks;
-use super::super::elementwise::{Activate, ColumnSums, Derive, SquaredError};
+use super::super::elementwise::{ColumnSums, Derive, SquaredError};
 use super::super::epochs::Learns;
 use super::super::kernel::{Left, Product, padded};
-use super::super::parameters::Parameters;
+use super::super::parameters::{Matrix, Parameters};
+use super::super::refine::Refines;
+use super::super::rounding::{Round, activate, stop};
 use super::super::trainer::symmetric;
-use super::FitOptions;
+use super::{FitError, FitOptions};
+use crate::compile::Model;
 use crate::network::convolution::{ConvolutionForm, ConvolutionLayer, ConvolutionNetwork};
-use crate::network::{Activation, Layer};
+use crate::network::{Activation, Grid, Layer};
+use crate::quantise::{Calibration, activation_grids, quantise_convolution};
 use crate::random::Random;
 use crate::rows::Rows;
 
@@ -52,6 +56,8 @@ pub(super) struct ConvolutionTrainer {
     arch: Arch,
     plans: Vec<Plan>,
     parameters: Parameters,
+    /// Of the input and of each layer, while the network learns to live with rounding.
+    grids: Vec<Grid>,
     /// The weights once more with filters as rows, for the way back.
     turned: Vec<f32>,
     /// `activations[0]` is the batch's input, `activations[l + 1]` the output of layer l.
@@ -60,6 +66,8 @@ pub(super) struct ConvolutionTrainer {
     patches: Vec<Vec<f32>>,
     /// `deltas[l]`: the loss's gradient at the output of layer l.
     deltas: Vec<Vec<f32>>,
+    /// The batch's input before any rounding.
+    targets: Vec<f32>,
     /// The loss's gradient at the patches of one layer, `[batch][length][inputs_padded]`.
     patch_deltas: Vec<f32>,
 }
@@ -94,11 +102,18 @@ impl ConvolutionTrainer {
         let outputs = |plan: &Plan| vec![0.0; batch * plan.output_len() * plan.filters_padded];
         let input = vec![0.0; batch * form.len * padded(form.channels)];
         let covered = |plan: &Plan| vec![0.0; batch * plan.output_len() * plan.inputs];
+        let matrix = |plan: &Plan| Matrix {
+            weights: plan.weights.clone(),
+            outputs: plan.filters,
+            stride: plan.filters_padded,
+        };
         let widest = plans.iter().map(|plan| plan.output_len() * plan.inputs_padded).max();
         let mut trainer = Self {
             arch: Arch::new(),
-            parameters: Parameters::new(parameters_len),
+            parameters: Parameters::new(parameters_len, plans.iter().map(matrix).collect()),
+            grids: Vec::new(),
             turned: vec![0.0; turned_len],
+            targets: input.clone(),
             activations: core::iter::once(input).chain(plans.iter().map(outputs)).collect(),
             patches: plans.iter().map(covered).collect(),
             deltas: plans.iter().map(outputs).collect(),
@@ -128,7 +143,7 @@ impl ConvolutionTrainer {
     /// Copies the weights with rows and columns exchanged.
     fn turn_weights(&mut self) {
         for plan in &self.plans {
-            let weights = &self.parameters.values[plan.weights.clone()];
+            let weights = &self.parameters.used()[plan.weights.clone()];
             let turned = &mut self.turned[plan.turned.clone()];
             for (filter, row) in turned.chunks_exact_mut(plan.inputs_padded).enumerate() {
                 let column = weights[filter..].iter().step_by(plan.filters_padded);
@@ -143,7 +158,7 @@ impl ConvolutionTrainer {
     fn load(&mut self, rows: Rows<'_>, order: &[u32]) {
         let Geometry { channels, input_len, .. } = self.plans[0].geometry;
         let stride = padded(channels);
-        let inputs = self.activations[0].chunks_exact_mut(input_len * stride);
+        let inputs = self.targets.chunks_exact_mut(input_len * stride);
         for (input, index) in inputs.zip(order) {
             let row = rows.row(*index as usize);
             for (channel, numbers) in row.chunks_exact(input_len).enumerate() {
@@ -152,9 +167,13 @@ impl ConvolutionTrainer {
                 }
             }
         }
+        self.activations[0].copy_from_slice(&self.targets);
     }
 
     fn forward(&mut self, rows: usize) {
+        if let Some(grid) = self.grids.first() {
+            self.arch.dispatch(Round { grid: *grid, values: &mut self.activations[0] });
+        }
         for (index, plan) in self.plans.iter().enumerate() {
             let (before, after) = self.activations.split_at_mut(index + 1);
             let places = rows * plan.output_len();
@@ -165,20 +184,19 @@ impl ConvolutionTrainer {
                 left: patches,
                 left_stride: plan.inputs,
                 layout: Left::Plain,
-                right: &self.parameters.values[plan.weights.clone()],
-                start: &self.parameters.values[plan.bias.clone()],
+                right: &self.parameters.used()[plan.weights.clone()],
+                start: &self.parameters.used()[plan.bias.clone()],
                 out,
                 width: plan.filters_padded,
                 rows: places,
                 depth: plan.inputs,
             }
             .run(self.arch);
-            self.arch.dispatch(Activate { activation: plan.activation, values: out });
+            activate(self.arch, plan.activation, self.grids.get(index + 1).copied(), out);
         }
     }
 
-    /// Writes the last layer's deltas and returns the batch's sum of squared errors. The targets are
-    /// the batch's input.
+    /// Writes the last layer's deltas and returns the batch's sum of squared errors.
     fn loss(&mut self, rows: usize) -> f64 {
         let plan = self.plans.last().expect("a network has a layer");
         let numbers = rows * plan.output_len();
@@ -186,7 +204,7 @@ impl ConvolutionTrainer {
         let (outputs, deltas) = (self.activations.last(), self.deltas.last_mut());
         self.arch.dispatch(SquaredError {
             outputs: &outputs.expect("a network has a layer")[..len],
-            targets: &self.activations[0][..len],
+            targets: &self.targets[..len],
             deltas: &mut deltas.expect("a network has a layer")[..len],
             width: plan.filters,
             padded: plan.filters_padded,
@@ -200,11 +218,10 @@ impl ConvolutionTrainer {
             let (before, from) = self.deltas.split_at_mut(index);
             let places = rows * plan.output_len();
             let deltas = &mut from[0][..places * plan.filters_padded];
-            self.arch.dispatch(Derive {
-                activation: plan.activation,
-                outputs: &self.activations[index + 1],
-                deltas,
-            });
+            let outputs = &self.activations[index + 1];
+            let (activation, grid) = (plan.activation, self.grids.get(index + 1).copied());
+            stop(self.arch, activation, grid, outputs, deltas);
+            self.arch.dispatch(Derive { activation, outputs, deltas });
             self.arch.dispatch(ColumnSums {
                 values: deltas,
                 out: &mut self.parameters.gradients[plan.bias.clone()],
@@ -392,5 +409,38 @@ impl Learns for Learner<'_> {
 
     fn largest(&self) -> f32 {
         checks::largest(self.rows)
+    }
+}
+
+impl Refines for Learner<'_> {
+    fn table(&self) -> Rows<'_> {
+        self.rows
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.trainer.parameters
+    }
+
+    fn renew(&mut self) {
+        self.trainer.turn_weights();
+    }
+
+    fn set_grids(&mut self, grids: Vec<Grid>) {
+        self.trainer.grids = grids;
+    }
+
+    fn grids(&self, rows: Rows<'_>) -> Result<Vec<Grid>, FitError> {
+        let network = self.trainer.network(self.trainer.parameters.used());
+        Ok(activation_grids(&network, rows, Calibration::MinMax)?)
+    }
+
+    fn float_model(&self, parameters: &[f32]) -> Result<Model, FitError> {
+        Ok(Model::convolution(&self.trainer.network(parameters))?)
+    }
+
+    fn int8_model(&self, parameters: &[f32]) -> Result<Model, FitError> {
+        let network = self.trainer.network(parameters);
+        let quantised = quantise_convolution(&network, self.rows, Calibration::MinMax)?;
+        Ok(Model::convolution_int8(&quantised)?)
     }
 }

@@ -26,6 +26,7 @@ use self::encode::{encode, encode_int8};
 use self::network::{Cell, Form, RecurrentNetwork};
 use super::checks::check_options;
 use super::dense::Precision;
+use super::refine::Refined;
 use super::{Ending, Fit, FitError, FitOptions, FittedModel, Progress, TrainingData};
 use crate::limits::FIT_ROWS_MAX;
 use crate::network::{Activation, NetworkError, check_chain};
@@ -244,9 +245,12 @@ impl Fit for RecurrentOptions {
         let (rows, run_starts) = (data.rows, data.run_starts);
         let fitted =
             fit_recurrent(&architecture, rows, run_starts, &options, data.threads, progress)?;
+        let float = encode(&fitted.network, self.hop)?;
+        let mut refined = Refined::default();
         let model = match self.precision {
-            Precision::Float32 => encode(&fitted.network, self.hop)?,
+            Precision::Float32 => float,
             Precision::Int8 => {
+                refined.float_twin = Some(float);
                 let options = QuantiseOptions::default();
                 let quantised = quantise_recurrent(&fitted.network, rows, run_starts, &options)?;
                 encode_int8(&quantised, self.hop)?
@@ -257,6 +261,7 @@ impl Fit for RecurrentOptions {
             history: fitted.history,
             best_epoch: Some(fitted.best_epoch),
             ending: Some(fitted.ending),
+            refined,
         })
     }
 }
