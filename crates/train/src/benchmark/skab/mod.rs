@@ -40,8 +40,9 @@ impl Default for SkabOptions {
     ///
     /// The margin rests on the recording `anomaly-free`, which the benchmark does not judge: cut into runs
     /// as long as the files, a margin of 0.25 gave false alarms on 41 % of its rows, 0.5 on 16 %. Kind,
-    /// window and share of the variance were chosen in a prototype from a grid in which most choices have
-    /// nearly the same F1 (0.77 to 0.82).
+    /// window and share of the variance were chosen after a prototype had tried 15 detectors (Mahalanobis,
+    /// z-score and principal components over windows of 10, 20 and 30 rows) with 7 margins each on valve1
+    /// itself: all 15 reach an F1 of 0.76 with at most 20 % false alarms at one margin or more.
     fn default() -> Self {
         let recipe = Recipe {
             name: "skab".to_owned(),
