@@ -2,8 +2,9 @@
 
 Needs the packages of testdata/oracles/requirements.txt.
 
-Usage: python testdata/make/forest.py [--check]
-With --check it writes nothing and fails where the committed file differs.
+Usage: python testdata/make/forest.py [--check | --large FILE]
+With --check it writes nothing and fails where the committed file differs. With --large it writes
+forests of a hundred trees with many rows to another file, for the ignored test of crates/train/tests/forest.rs.
 """
 
 import json
@@ -94,6 +95,18 @@ def cases():
     yield isolation_forest("isolation", 5, 400, 150, n_estimators=12, max_samples=64)
 
 
+def large_cases():
+    for seed in (11, 12, 13):
+        yield random_forest(f"large {seed}", seed, 2, 4000, 12000, n_estimators=100, max_depth=10)
+    yield random_forest("large, few trees", 14, 2, 2000, 12000, n_estimators=10, max_depth=10)
+    yield random_forest("large, balanced", 15, 4, 4000, 12000, n_estimators=60, max_depth=8, class_weight="balanced")
+    yield random_forest("large, to the end", 16, 3, 4000, 12000, n_estimators=50)
+
+
+def text_of(found):
+    return json.dumps(found, separators=(",", ":")).replace('},{"', '},\n{"') + "\n"
+
+
 def numbers(value):
     """All numbers of a nested value, in order."""
     if isinstance(value, (list, tuple)):
@@ -104,10 +117,12 @@ def numbers(value):
 
 
 def main():
+    if "--large" in sys.argv[1:]:
+        Path(sys.argv[-1]).write_text(text_of(list(large_cases())), encoding="utf-8")
+        return 0
     found = list(cases())
     if "--check" not in sys.argv[1:]:
-        text = json.dumps(found, separators=(",", ":")).replace('},{"', '},\n{"') + "\n"
-        TARGET.write_text(text, encoding="utf-8")
+        TARGET.write_text(text_of(found), encoding="utf-8")
         return 0
     committed = json.loads(TARGET.read_text(encoding="utf-8"))
     for ours, expected in zip(found, committed, strict=True):

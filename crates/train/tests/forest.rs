@@ -1,6 +1,7 @@
 //! Forests: beside scikit-learn's own trees, and what every fit must hold.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde::Deserialize;
 use stonechat_core::detector::{EngineKind, RandomForest};
@@ -96,30 +97,41 @@ fn import(case: &Case) -> RandomForestModel {
     RandomForestModel::new(case.width, case.class_count.unwrap(), trees).unwrap()
 }
 
+/// Returns how many rows were compared.
+fn compare_with_scikit_learn(case: &Case) -> usize {
+    let model = import(case);
+    let values = case.rows.concat();
+    let rows = Rows::new(&values, case.width).unwrap();
+    assert_eq!(model.classify(rows, 2).unwrap(), *case.classes.as_ref().unwrap(), "{}", case.name);
+    let shares = case.shares.as_ref().unwrap().concat();
+    for (ours, theirs) in model.shares(rows, 1).unwrap().iter().zip(&shares) {
+        assert!((f64::from(*ours) - theirs).abs() < 1e-6, "{}: {ours} {theirs}", case.name);
+    }
+    let normal = case.shares.as_ref().unwrap().iter().map(|shares| shares[0]);
+    for (score, normal) in model.score(rows, 1).unwrap().iter().zip(normal) {
+        assert!((f64::from(*score) - (1.0 - normal)).abs() < 1e-6, "{}", case.name);
+    }
+    case.rows.len()
+}
+
 #[test]
 fn imported_random_forests_classify_every_row_as_scikit_learn() {
-    let mut compared = 0;
-    for case in golden().iter().filter(|case| case.classes.is_some()) {
-        let model = import(case);
-        let values = case.rows.concat();
-        let rows = Rows::new(&values, case.width).unwrap();
-        assert_eq!(
-            model.classify(rows, 2).unwrap(),
-            *case.classes.as_ref().unwrap(),
-            "{}",
-            case.name
-        );
-        let shares = case.shares.as_ref().unwrap().concat();
-        for (ours, theirs) in model.shares(rows, 1).unwrap().iter().zip(&shares) {
-            assert!((f64::from(*ours) - theirs).abs() < 1e-6, "{}: {ours} {theirs}", case.name);
-        }
-        let normal = case.shares.as_ref().unwrap().iter().map(|shares| shares[0]);
-        for (score, normal) in model.score(rows, 1).unwrap().iter().zip(normal) {
-            assert!((f64::from(*score) - (1.0 - normal)).abs() < 1e-6, "{}", case.name);
-        }
-        compared += case.rows.len();
-    }
+    let cases = golden();
+    let forests = cases.iter().filter(|case| case.classes.is_some());
+    let compared: usize = forests.map(compare_with_scikit_learn).sum();
     assert!(compared > 400, "{compared}");
+}
+
+#[test]
+#[ignore = "needs Python with scikit-learn, named by STONECHAT_PYTHON"]
+fn large_forests_classify_every_row_as_scikit_learn() {
+    let python = std::env::var_os("STONECHAT_PYTHON").expect("STONECHAT_PYTHON is set");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("forest_large.json");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/make/forest.py");
+    let status = Command::new(python).arg(script).arg("--large").arg(&path).status().unwrap();
+    assert!(status.success());
+    let compared: usize = cases(&path).iter().map(compare_with_scikit_learn).sum();
+    assert!(compared > 100_000, "{compared}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::random::Random;
 /// Features whose counts are taken in one pass over the rows of a node.
 const GROUP: usize = 4;
 /// Nodes with fewer rows visit only the bins that are taken.
-const SMALL_ROWS: usize = 384;
+const SMALL_ROWS: usize = 1_024;
 
 /// When and how a node splits.
 #[derive(Clone, Copy, Debug)]
