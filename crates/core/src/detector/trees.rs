@@ -31,9 +31,10 @@ enum Nodes<'d> {
 /// Where the fields of a node's first word stand.
 #[derive(Clone, Copy, Debug)]
 struct Fields {
-    /// Marks and rank.
+    feature_mask: u32,
+    feature_bits: u32,
+    /// The feature, too, which makes no difference where a rank is compared.
     rank_mask: u32,
-    feature_shift: u32,
     reference_shift: u32,
     reference_mask: u32,
 }
@@ -93,8 +94,8 @@ impl<'d> Trees<'d> {
         let records = self.record_count();
         let nodes_are_legal = nodes.iter().enumerate().all(|(index, node)| {
             let word = node[0];
-            let feature = (word >> self.fields.feature_shift) as usize;
-            let rank = ((word & self.fields.rank_mask) >> MARK_BITS) as usize;
+            let feature = (word & self.fields.feature_mask) as usize;
+            let rank = ((word & self.fields.rank_mask) >> self.fields.feature_bits) as usize;
             let thresholds = self
                 .starts
                 .get(feature..)
@@ -156,7 +157,7 @@ impl<'d> Trees<'d> {
             let mut index = *root as usize;
             let next_root = self.roots.get(tree + 1).map(|root| *root as usize);
             let mut end = next_root.unwrap_or(nodes.len()).min(nodes.len());
-            // The index grows, as in a walk.
+            // The index grows: this ends.
             while let Some(node) = nodes.get(index) {
                 levels += 1;
                 index += 1;
@@ -177,7 +178,7 @@ impl<'d> Trees<'d> {
         levels
     }
 
-    /// Quantises a vector. A rank stands where a node has it, above the marks.
+    /// Quantises a vector. A rank stands where a node has it, above the feature.
     pub(super) fn rank(&self, vector: &[f32], ranks: &mut [u32]) {
         let mut start = 0;
         let ends = self.starts.iter().skip(1);
@@ -186,7 +187,8 @@ impl<'d> Trees<'d> {
             let key = order_key(*x);
             // Checked when the detector was loaded.
             let thresholds = self.thresholds.get(start..end).unwrap_or(&[]);
-            *rank = (thresholds.partition_point(|threshold| *threshold < key) as u32) << MARK_BITS;
+            let below = thresholds.partition_point(|threshold| *threshold < key);
+            *rank = (below as u32) << self.fields.feature_bits;
             start = end;
         }
     }
@@ -214,10 +216,16 @@ impl<'d> Trees<'d> {
             } else {
                 index
             };
-            let start = record * self.record_len;
             // Checked when the detector was loaded.
-            if let Some(record) = self.leaves.get(start..start + self.record_len) {
-                add(record);
+            if self.record_len == 1 {
+                if let Some(number) = self.leaves.get(record) {
+                    add(core::slice::from_ref(number));
+                }
+            } else {
+                let start = record * self.record_len;
+                if let Some(record) = self.leaves.get(start..start + self.record_len) {
+                    add(record);
+                }
             }
         }
     }
@@ -225,18 +233,18 @@ impl<'d> Trees<'d> {
 
 impl Fields {
     fn new(header: &TreesHeader) -> Result<Self, LoadError> {
-        let marks_and_rank = MARK_BITS + u32::from(header.rank_bits);
         let feature_bits = u32::from(header.feature_bits);
-        if feature_bits == 0 || marks_and_rank + feature_bits > u32::BITS {
+        let reference_shift = feature_bits + u32::from(header.rank_bits);
+        if reference_shift > u32::BITS - MARK_BITS {
             return Err(LoadError::Model);
         }
-        let reference_bits = u32::BITS - marks_and_rank - feature_bits;
-        // A shift by all 32 bits is never needed: at least one bit is the feature's.
+        let reference_bits = u32::BITS - MARK_BITS - reference_shift;
         Ok(Self {
-            rank_mask: (1 << marks_and_rank) - 1,
-            feature_shift: u32::BITS - feature_bits,
-            reference_shift: marks_and_rank,
-            reference_mask: (1_u32 << reference_bits) - 1,
+            feature_mask: (1 << feature_bits) - 1,
+            feature_bits,
+            rank_mask: (1 << reference_shift) - 1,
+            reference_shift,
+            reference_mask: (1 << reference_bits) - 1,
         })
     }
 
@@ -256,31 +264,38 @@ impl Fields {
         &self,
         nodes: &[[u32; WORDS]],
         ranks: &[u32],
-        mut index: usize,
+        root: usize,
     ) -> usize {
-        // Both lookups succeed and the index grows: checked when the detector was loaded.
-        while let Some(node) = nodes.get(index) {
+        let Some(rest) = nodes.get(root..) else { return 0 };
+        let mut rest = rest.iter();
+        // The lookups succeed, and nodes are left until a leaf is found: checked when the detector
+        // was loaded.
+        while let Some(node) = rest.next() {
             let word = node[0];
-            let Some(rank) = ranks.get((word >> self.feature_shift) as usize) else { break };
-            index += 1;
-            let reference = self.reference(node);
-            if BRANCHES {
-                if *rank <= word & self.rank_mask {
+            let Some(rank) = ranks.get((word & self.feature_mask) as usize) else { break };
+            let goes_right = *rank > word & self.rank_mask;
+            let skipped = if BRANCHES {
+                if !goes_right {
                     if word & LEFT_IS_LEAF != 0 {
-                        return reference as usize;
+                        return self.reference(node) as usize;
                     }
-                } else if word & RIGHT_IS_LEAF != 0 {
-                    return (reference + (word & LEFT_IS_LEAF)) as usize;
-                } else if word & LEFT_IS_LEAF == 0 {
-                    index += reference as usize;
+                    continue;
                 }
+                if word & RIGHT_IS_LEAF != 0 {
+                    return (self.reference(node) + word / LEFT_IS_LEAF) as usize;
+                }
+                if word & LEFT_IS_LEAF != 0 {
+                    continue;
+                }
+                self.reference(node)
             } else {
-                let right = u32::from(*rank > word & self.rank_mask);
-                if (word >> right) & LEFT_IS_LEAF != 0 {
-                    return (reference + (right & word)) as usize;
+                let right = u32::from(goes_right);
+                if (word << right) & LEFT_IS_LEAF != 0 {
+                    return (self.reference(node) + (right & (word / LEFT_IS_LEAF))) as usize;
                 }
-                index += (reference & (right & !word).wrapping_neg()) as usize;
-            }
+                self.reference(node) & (right & !(word / LEFT_IS_LEAF)).wrapping_neg()
+            };
+            rest = rest.as_slice().get(skipped as usize..).unwrap_or(&[]).iter();
         }
         0
     }
@@ -290,13 +305,18 @@ impl Fields {
 mod tests {
     use super::*;
 
-    const FIELDS: Fields =
-        Fields { rank_mask: 0xff, feature_shift: 24, reference_shift: 8, reference_mask: 0xffff };
+    const FIELDS: Fields = Fields {
+        feature_mask: 0xf,
+        feature_bits: 4,
+        rank_mask: 0xff,
+        reference_shift: 8,
+        reference_mask: 0x3f_ffff,
+    };
 
     #[test]
     fn both_ways_to_walk_reach_the_leaf_that_a_hand_finds() {
         let node = |feature: u32, rank: u32, marks: u32, reference: u32| {
-            [(feature << 24) | (reference << 8) | (rank << MARK_BITS) | marks]
+            [feature | (rank << 4) | (reference << 8) | marks]
         };
         // Both children are nodes; the right one is two nodes behind the left one.
         let nodes = [
@@ -314,7 +334,7 @@ mod tests {
             ([4, 2, 4], 20),
             ([9, 0, 5], 21),
         ] {
-            let ranks: [u32; 3] = ranks.map(|rank: u32| rank << MARK_BITS);
+            let ranks: [u32; 3] = ranks.map(|rank: u32| rank << 4);
             assert_eq!(FIELDS.walk::<1, true>(&nodes, &ranks, 0), record, "{ranks:?}");
             assert_eq!(FIELDS.walk::<1, false>(&nodes, &ranks, 0), record, "{ranks:?}");
         }

@@ -9,21 +9,21 @@
 //!
 //! | bits | field |
 //! |---|---|
-//! | 0 | [`LEFT_IS_LEAF`] |
-//! | 1 | [`RIGHT_IS_LEAF`] |
-//! | 2.. (`rank_bits`) | index of the threshold among those of the feature |
-//! | ..32 - `feature_bits` | the reference; in a node of two words the second word holds it |
-//! | 32 - `feature_bits`..32 | index of the feature |
+//! | 0.. (`feature_bits`) | index of the feature |
+//! | then (`rank_bits`) | index of the threshold among those of the feature |
+//! | up to 29 | the reference; in a node of two words the second word holds it |
+//! | 30 | [`RIGHT_IS_LEAF`] |
+//! | 31 | [`LEFT_IS_LEAF`]: the sign, which is the quickest to test |
 //!
 //! The reference means the record of the one leaf; with two leaves, the left one's record, which the
 //! right one's follows; with none, how many nodes lie between this one's next and the right child.
 
 use bytemuck::{Pod, Zeroable};
 
-/// The bit of a node whose left child is a leaf; its value 1 leads to the second of two records.
-pub const LEFT_IS_LEAF: u32 = 1;
+/// The bit of a node whose left child is a leaf.
+pub const LEFT_IS_LEAF: u32 = 1 << 31;
 /// The bit of a node whose right child is a leaf.
-pub const RIGHT_IS_LEAF: u32 = 2;
+pub const RIGHT_IS_LEAF: u32 = 1 << 30;
 /// How many bits of a node the two marks take.
 pub const MARK_BITS: u32 = 2;
 /// The bit of a root that says: the tree is one leaf, and the other bits are its record.
@@ -53,7 +53,7 @@ pub struct TreesHeader {
     pub leaves: u32,
     /// 36: bits of a threshold's index in a node.
     pub rank_bits: u8,
-    /// 37: bits of a feature's index in a node; at least 1.
+    /// 37: bits of a feature's index in a node.
     pub feature_bits: u8,
     /// 38: words of a node: 1 or 2.
     pub node_words: u8,

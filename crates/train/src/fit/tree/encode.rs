@@ -29,14 +29,15 @@ pub(in crate::fit) fn append_trees(
             lay_out(tree, index, &thresholds, &leaves, &mut nodes);
         }
     }
-    let (rank_bits, feature_bits) = (thresholds.rank_bits(), bits(vector_len - 1).max(1));
+    let (rank_bits, feature_bits) = (thresholds.rank_bits(), bits(vector_len - 1));
     let widest = nodes.iter().map(|node| node.reference).max().unwrap_or(0);
-    let narrow = MARK_BITS + rank_bits + feature_bits + bits(widest as usize) <= u32::BITS;
+    let shift = feature_bits + rank_bits;
+    let narrow = shift + bits(widest as usize) + MARK_BITS <= u32::BITS;
     let mut words = Vec::with_capacity(nodes.len() * 2);
     for node in &nodes {
-        let word = node.marks | node.rank << MARK_BITS | node.feature << (u32::BITS - feature_bits);
+        let word = node.marks | node.rank << feature_bits | node.feature;
         if narrow {
-            words.push(word | node.reference.unbounded_shl(MARK_BITS + rank_bits));
+            words.push(word | node.reference.unbounded_shl(shift));
         } else {
             words.extend([word, node.reference]);
         }
