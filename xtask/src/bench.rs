@@ -78,7 +78,7 @@ fn bench(root: &Path, package: &str, name: &str) -> Command {
 }
 
 /// Runs a command and reads its objects, one a line.
-fn rows(command: &mut Command) -> Result<Vec<Value>> {
+pub(crate) fn rows(command: &mut Command) -> Result<Vec<Value>> {
     let output = command.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
     if !output.status.success() {
         bail!("`{}` failed: {}", shown(command), output.status);

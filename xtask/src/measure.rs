@@ -48,6 +48,8 @@ pub fn run(root: &Path, cold_build: bool) -> Result<()> {
     let mut rows = Vec::new();
     rows.extend(demo(&program)?);
     rows.extend(recordings(root, &program)?);
+    rows.extend(benchmarks(root, &program)?);
+    rows.extend(tested(root)?);
     for (name, label) in
         [(Name::Train, "train"), (Name::Device, "device"), (Name::Ingest, "ingest")]
     {
@@ -220,6 +222,68 @@ fn evaluation(name: &str, report: &Value) -> Vec<Row> {
     });
     measured.into()
 }
+
+/// Runs the public benchmarks, which writes `docs/benchmarks.md`, and takes their main figures.
+fn benchmarks(root: &Path, program: &Path) -> Result<Vec<Row>> {
+    let Some(data) = test::data_folder(root) else {
+        return Ok(Vec::new());
+    };
+    let page = root.join("docs").join("benchmarks.md").display().to_string();
+    let run = |name: &str, folder: &str| {
+        let folder = data.join(folder).display().to_string();
+        asked(program, root, &["bench", name, &folder, "-o", &page])
+    };
+    let mut rows = Vec::new();
+    let nab = run("nab", "nab")?;
+    let command = "stonechat bench nab NAB";
+    for (index, profile) in ["standard", "low_fp", "low_fn"].iter().enumerate() {
+        let score = |entry: &str| &nab[entry]["marks"][index]["normalised"];
+        let name = format!("nab.{profile}");
+        let mut row = row(&name, number(score("learner")), "of 100", command);
+        row.peer = format!("windowed Gaussian {}", number(score("control")));
+        rows.push(row);
+    }
+    rows.push(row("nab.ram_bytes", &nab["memory_len"], "bytes", command));
+    let skab = run("skab", "skab")?;
+    let groups = skab["groups"].as_array().into_iter().flatten();
+    for group in groups.filter(|group| group["name"] == "valve1") {
+        for key in ["f1", "false_alarm_rate", "missed_alarm_rate", "mean_roc_auc"] {
+            let name = format!("skab.valve1.{key}");
+            let command = "stonechat bench skab SKAB";
+            let mut row = row(&name, number(&group["detector"][key]), "", command);
+            let controls = group["controls"].as_array().into_iter().flatten();
+            let beside = controls.map(|control| {
+                format!("{} {}", control["name"].as_str().unwrap_or("?"), number(&control[key]))
+            });
+            row.peer = beside.collect::<Vec<_>>().join(", ");
+            rows.push(row);
+        }
+    }
+    let ucr = run("ucr", "ucr-iot/series")?;
+    let command = "stonechat bench ucr SERIES";
+    rows.push(row("ucr.accuracy", number(&ucr["summaries"][0]["accuracy"]), "", command));
+    rows.push(row("ucr.vus_pr", number(&ucr["summaries"][0]["mean_volume_pr"]), "", command));
+    Ok(rows)
+}
+
+/// Takes the figures that tests print, one object a line.
+fn tested(root: &Path) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for name in MEASURING_TESTS {
+        let mut test = setup::cargo();
+        let args = ["test", "--quiet", "--release", "--package", "stonechat-train", "--test", name];
+        test.current_dir(root).args(args).args(["--", "--nocapture", "--include-ignored"]);
+        if let Some(data) = test::data_folder(root) {
+            test.env("STONECHAT_DATA", data);
+        }
+        let command = format!("cargo test -p stonechat-train --test {name} -- --nocapture");
+        rows.extend(bench::rows(&mut test)?.iter().map(|row| bench_row(row, &command)));
+    }
+    Ok(rows)
+}
+
+/// Tests that print what they find.
+const MEASURING_TESTS: [&str; 1] = ["gyroscope"];
 
 /// How long the server is left alone before its memory is read.
 const IDLE: Duration = Duration::from_secs(3);

@@ -236,6 +236,9 @@ pub fn data_folder(root: &Path) -> Option<PathBuf> {
         .filter(|folder| folder.is_dir())
 }
 
+/// The tests on real recordings and public benchmarks.
+const DATA_TESTS: [&str; 4] = ["data", "benchmark_nab", "benchmark_skab_ucr", "power_data"];
+
 fn data(root: &Path) -> Result<Verdict> {
     let Some(folder) = data_folder(root) else {
         return Ok(Verdict::Skipped(
@@ -245,8 +248,12 @@ fn data(root: &Path) -> Result<Verdict> {
     let program = setup::program(root)?;
     let test =
         ["test", "--quiet", "--release", "--package", "stonechat", "--package", "stonechat-train"];
-    let only = ["--test", "data", "--", "--ignored"];
-    setup::run(cargo().current_dir(root).env("STONECHAT_DATA", &folder).args(test).args(only))?;
+    let mut command = cargo();
+    command.current_dir(root).env("STONECHAT_DATA", &folder).args(test);
+    for name in DATA_TESTS {
+        command.args(["--test", name]);
+    }
+    setup::run(command.args(["--", "--ignored"]))?;
     fan_in_browser(root, &program, &folder)?;
     Ok(Verdict::Passed)
 }

@@ -4,6 +4,7 @@
 
 use std::ops::ControlFlow;
 
+use serde_json::json;
 use stonechat_train::dataset::{Column, Recording};
 use stonechat_train::evaluate::roc_auc;
 use stonechat_train::fit::dense::Precision;
@@ -68,7 +69,13 @@ fn every_class_of_fault_is_told_from_normal_in_float_and_in_int8() {
             let scores: Vec<f64> = run.windows.iter().map(|w| f64::from(w.score)).collect();
             roc_auc(&scores, &labels).expect("both classes are there")
         });
-        println!("{class:?}: float {float:.4}, int8 {int8:.4}");
+        let name = serde_json::to_value(class).expect("plain data");
+        let race = name["race"].as_str().map(|race| format!("_{race}")).unwrap_or_default();
+        let name = format!("gyroscope.{}{race}", name["kind"].as_str().unwrap_or_default());
+        for (precision, area) in [("float32", float), ("int8", int8)] {
+            let figure = json!({"name": format!("{name}.{precision}.roc_auc"), "value": area});
+            println!("{figure}");
+        }
         assert!(float >= AREA_MIN && int8 >= AREA_MIN, "{class:?}: float {float}, int8 {int8}");
         assert!((float - int8).abs() <= AREA_DIFFERENCE_MAX, "{class:?}: {float} and {int8}");
     }
