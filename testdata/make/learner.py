@@ -16,7 +16,7 @@ import numpy as np
 
 TARGET = Path(__file__).resolve().parent.parent / "learner.json"
 ROWS = 900
-WARM_UP, HOLD_LEN, HOLD_FACTOR, MARGIN = 40, 15, 1.1, 0.05
+WARM_UP, HOLD_LEN, HOLD_FACTOR = 40, 15, 1.1
 LEVEL = dict(fast_len=3, slow_len=50, half_life=300.0, other_side=0.25)
 PREDICTION = dict(block_len=3, order=4, smoothing_len=2.0, forgetting=0.995, half_life=600.0, other_side=0.5)
 DISCORD = dict(block_len=2, pattern_len=6, history_len=90, half_life=400.0)
@@ -122,7 +122,7 @@ def discord(x, block_len, pattern_len, history_len, half_life):
 
 
 def scores(ratios):
-    out, held, left = np.zeros(ROWS), 0.0, 0
+    out, held, left = np.ones(ROWS), 0.0, 0
     for row in range(WARM_UP, ROWS):
         if left > 0:
             left -= 1
@@ -130,7 +130,9 @@ def scores(ratios):
             held = 0.0
         if ratios[row] > held * HOLD_FACTOR:
             held, left = ratios[row], HOLD_LEN
-            out[row] = max(held / (1 + MARGIN) - 1, 0.0)
+            out[row] = held
+        else:
+            out[row] = min(ratios[row], 1.0)
     return out
 
 
@@ -140,8 +142,8 @@ def main():
     each = [np.max([find(x, **settings) for x in rows.T], axis=0) for find, settings in experts]
     golden = {
         "rows": rows.tolist(),
-        "expert_scores": [np.round(scores(ratios), 6).tolist() for ratios in each],
-        "scores": np.round(scores(np.max(each, axis=0)), 6).tolist(),
+        "expert_scores": [np.round(scores(ratios), 5).tolist() for ratios in each],
+        "scores": np.round(scores(np.max(each, axis=0)), 5).tolist(),
     }
     text = json.dumps(golden, separators=(",", ":")) + "\n"
     if "--check" in sys.argv[1:]:

@@ -34,7 +34,6 @@ fn options(experts: &[Expert]) -> LearnerOptions {
         warm_up: 40,
         hold_len: 15,
         hold_factor: 1.1,
-        margin: 0.05,
         memory_bytes_max: 64 * 1024,
         experts: experts.to_vec(),
     }
@@ -104,7 +103,7 @@ fn scores_are_those_of_the_definition() {
     let mut cases: Vec<(&[Expert], &[f32])> = vec![(&all, &golden.scores)];
     cases.extend(all.chunks(1).zip(golden.expert_scores.iter().map(Vec::as_slice)));
     for (experts, expected) in cases {
-        assert!(expected.iter().filter(|score| **score > 0.0).count() >= 3);
+        assert!(expected.iter().filter(|score| **score > 1.0).count() >= 3);
         let found = scores(&options(experts), &golden.rows);
         for (row, (found, expected)) in found.iter().zip(expected).enumerate() {
             assert!(
@@ -143,8 +142,8 @@ fn a_number_is_judged_by_its_own_past() {
         .map(|row| vec![noise(row) + if row == 500 { 20.0 } else { 0.0 }, 1.0e4 * noise(row + 13)])
         .collect();
     let found = scores(&options(&[LEVEL, PREDICTION, DISCORD]), &rows);
-    assert!(found[500] > 1.0, "{}", found[500]);
-    assert!(found[300..500].iter().all(|score| *score < 0.5));
+    assert!(found[500] > 2.0, "{}", found[500]);
+    assert!(found[300..500].iter().all(|score| *score < 1.5));
 }
 
 #[test]
@@ -154,9 +153,10 @@ fn what_comes_again_becomes_normal() {
         spike + ((row * 37) % 11) as f32 / 11.0
     }));
     let found = scores(&options(&[LEVEL]), &rows);
-    assert!(found[89] > 3.0, "{}", found[89]);
+    assert!(found[89] > 4.0, "{}", found[89]);
+    // A record has faded to 0.81 of itself by the next spike, and the noise adds up to a tenth.
     let later = found[180..].iter().copied().fold(0.0, f32::max);
-    assert!(later < 0.3, "{later}");
+    assert!(later < 1.1 / 0.81, "{later}");
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn the_first_change_of_a_constant_is_an_anomaly() {
         &options(&[LEVEL]),
         &of_one_channel((0..700).map(|row| if row < 600 { 5.1 } else { 5.2 })),
     );
-    assert!(found[..600].iter().all(|score| *score == 0.0));
-    assert!(found[600] > 1.0);
+    assert!(found[40..600].iter().all(|score| *score == 0.0));
+    assert!(found[600] > 2.0);
 }
 
 #[test]
@@ -194,8 +194,7 @@ fn settings_out_of_bounds_are_refused() {
     let of = |expert| options(&[expert]);
     let bad = [
         LearnerOptions { hold_factor: 0.5, ..options(&[LEVEL]) },
-        LearnerOptions { margin: -0.1, ..options(&[LEVEL]) },
-        LearnerOptions { margin: f32::NAN, ..options(&[LEVEL]) },
+        LearnerOptions { hold_factor: f32::NAN, ..options(&[LEVEL]) },
         LearnerOptions { warm_up: u32::MAX, ..options(&[LEVEL]) },
         options(&[]),
         options(&[const { LEVEL }; 17]),

@@ -27,13 +27,13 @@ const RATIO_MAX: f32 = 1.0e6;
 /// lies from its running mean ([`Level`]), from what its past predicts ([`Prediction`]), or from the
 /// most similar stretch of the past ([`Discord`]). What makes a residual large differs from signal to
 /// signal, so that each is compared with the greatest of its kind so far, which fades with a half-life:
-/// a record breaks it. The score is the share by which the most surprised expert exceeds its record,
-/// and so means the same for every signal. This is an empirical tail in the manner of Lavin and Ahmad
+/// a record breaks it. The score is the ratio of the most surprised expert's residual to its record, and
+/// so means the same for every signal: above 1 is what was not seen before. This is an empirical tail in the manner of Lavin and Ahmad
 /// (2015, "Evaluating real-time anomaly detection algorithms", section III), whose likelihood compares
 /// an error with the distribution of past errors, without assuming that these are normal.
 ///
 /// An anomaly rarely comes as one vector: for `hold_len` vectors after a score, only a considerably
-/// higher one counts.
+/// higher one is above 1. While it warms up the score is 1: nothing is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Learner<'d> {
     header: &'d LearnerHeader,
@@ -132,8 +132,6 @@ impl<'d> Learner<'d> {
         let legal = stride <= room
             && header.hold_factor >= 1.0
             && header.hold_factor <= RATIO_MAX
-            && header.margin >= 0.0
-            && header.margin <= RATIO_MAX
             && header.warm_up <= LEARNER_LEN_MAX
             && header.hold_len <= LEARNER_LEN_MAX;
         if legal { Ok(Self { header, experts, vector_len, stride }) } else { Err(LoadError::Model) }
@@ -202,7 +200,7 @@ impl<'d> Learner<'d> {
         // Counted in single precision, which is exact this far.
         if *seen < self.header.warm_up as f32 {
             *seen += 1.0;
-            return 0.0;
+            return 1.0;
         }
         if *hold_left > 0.0 {
             *hold_left -= 1.0;
@@ -210,12 +208,11 @@ impl<'d> Learner<'d> {
             *held = 0.0;
         }
         if ratio <= *held * self.header.hold_factor {
-            return 0.0;
+            return ratio.min(1.0);
         }
         *held = ratio;
         *hold_left = self.header.hold_len as f32;
-        let score = ratio / (1.0 + self.header.margin) - 1.0;
-        if score > 0.0 { score } else { 0.0 }
+        ratio
     }
 }
 
@@ -234,7 +231,6 @@ mod tests {
             warm_up: 5,
             hold_len: 3,
             hold_factor: 1.1,
-            margin: 0.05,
             expert_count: 3,
             experts: size_of::<LearnerHeader>() as u32,
         };
@@ -302,11 +298,9 @@ mod tests {
         let learner = Learner::load(bytemuck::cast_slice(&words), 1).unwrap();
         let mut common = [0.0, 0.0, 5.0];
         let mut score = |ratio| learner.score(ratio, &mut common);
-        // 2.1 / 1.05 - 1, then only what is more than a tenth higher.
-        assert!((score(2.1) - 1.0).abs() < 1e-6);
-        assert_eq!((score(2.0), score(2.3)), (0.0, 0.0));
-        // Three vectors after the last score the next counts again.
-        assert!((score(2.1) - 1.0).abs() > 0.5);
-        assert!((score(2.1) - 1.0).abs() < 1e-6);
+        assert_eq!((score(2.0), score(2.3)), (2.0, 2.3));
+        // Neither is more than a tenth higher, and that within three vectors.
+        assert_eq!((score(2.5), score(0.5), score(2.4)), (1.0, 0.5, 1.0));
+        assert_eq!(score(2.1), 2.1);
     }
 }

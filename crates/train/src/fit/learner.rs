@@ -27,10 +27,8 @@ pub struct LearnerOptions {
     pub warm_up: u32,
     /// Vectors for which a score holds back lower ones.
     pub hold_len: u32,
-    /// Within them, a score counts if its ratio is greater by this factor; at least 1.
+    /// Within them, a score is above 1 only if it is greater by this factor; at least 1.
     pub hold_factor: f32,
-    /// The score is the share by which a residual exceeds its record and this margin.
-    pub margin: f32,
     /// Bytes of memory into which histories are cut to fit, where there are many numbers to watch.
     pub memory_bytes_max: u32,
     /// What watches each number of the vector.
@@ -92,7 +90,6 @@ impl Default for LearnerOptions {
             warm_up: 150,
             hold_len: 100,
             hold_factor: 1.1,
-            margin: 0.05,
             memory_bytes_max: 64 * 1024,
             experts: vec![
                 Expert::Level { fast_len: 1, slow_len: 200, half_life: 20_000.0, other_side: 0.0 },
@@ -138,7 +135,6 @@ impl LearnerOptions {
         within("warm_up", self.warm_up.into(), 0.0, len_max, "from 0 to 2^23")?;
         within("hold_len", self.hold_len.into(), 0.0, len_max, "from 0 to 2^23")?;
         within("hold_factor", self.hold_factor.into(), 1.0, 1.0e6, "from 1 to 1e6")?;
-        within("margin", self.margin.into(), 0.0, 1.0e6, "from 0 to 1e6")?;
         let experts_max = LEARNER_EXPERTS_MAX as f64;
         within("the number of experts", self.experts.len() as f64, 1.0, experts_max, "1 to 16")?;
         self.experts.iter().try_for_each(Expert::check)
@@ -155,7 +151,6 @@ impl LearnerOptions {
             warm_up: self.warm_up,
             hold_len: self.hold_len,
             hold_factor: self.hold_factor,
-            margin: self.margin,
             expert_count: number(experts.len()),
             experts: append(&mut bytes, &experts).offset,
         };

@@ -2,7 +2,7 @@
 //!
 //! | offset | field | size |
 //! |---|---|---|
-//! | 0 | [`LearnerHeader`] | 24 |
+//! | 0 | [`LearnerHeader`] | 20 |
 //! | `experts` | [`ExpertEntry`] for each expert | 32 |
 
 use bytemuck::{Pod, Zeroable};
@@ -15,13 +15,11 @@ pub struct LearnerHeader {
     pub warm_up: u32,
     /// 4: vectors for which a score holds back lower ones.
     pub hold_len: u32,
-    /// 8: within them, a score counts if its ratio is greater by this factor; at least 1.
+    /// 8: within them, a score is above 1 only if it is greater by this factor; at least 1.
     pub hold_factor: f32,
-    /// 12: the score is the share by which the ratio exceeds 1 and this; at least 0.
-    pub margin: f32,
-    /// 16: how many experts watch each number of the vector.
+    /// 12: how many experts watch each number of the vector.
     pub expert_count: u32,
-    /// 20: the experts.
+    /// 16: the experts.
     pub experts: u32,
 }
 

@@ -170,7 +170,8 @@ pub fn learner_file(options: &LearnerOptions) -> Result<DetectorFile, NabError> 
     })?)
 }
 
-/// Lets a detector of one channel score a stream, 0 to 1; a value that no sensor can have measured
+/// Lets a detector of one channel score a stream; NAB takes scores from 0 to 1, so that a score s
+/// becomes s / (1 + s). A value that no sensor can have measured
 /// scores 0.
 #[must_use]
 pub fn learner_scores(detector: &Detector<'_>, stream: &Stream) -> Vec<f64> {

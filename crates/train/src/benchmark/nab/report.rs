@@ -124,15 +124,16 @@ impl NabReport {
     fn write_marks(&self, text: &mut String) -> core::fmt::Result {
         writeln!(
             text,
-            "| profile | threshold | windows detected | false detections | score | threshold from \
+            "| profile | threshold, of the record | windows detected | false detections | score | threshold from \
              the other half of the streams |\n|---|---:|---:|---:|---:|---:|"
         )?;
         for (index, mark) in self.learner.marks.iter().enumerate() {
             writeln!(
                 text,
-                "| {} | {:.4} | {} of {} | {} | {:.2} | {:.2} / {:.2} |",
+                "| {} | {:.3} | {} of {} | {} | {:.2} | {:.2} / {:.2} |",
                 self.profiles[index],
-                mark.threshold,
+                // The learner's score s is scored as s / (1 + s), which is less than 1.
+                mark.threshold / (1.0 - mark.threshold),
                 mark.windows_detected,
                 self.windows,
                 mark.false_positives,
