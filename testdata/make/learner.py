@@ -122,7 +122,7 @@ def discord(x, block_len, pattern_len, history_len, half_life):
 
 
 def scores(ratios):
-    out, held, left = np.ones(ROWS), 0.0, 0
+    out, held, left = np.full(ROWS, HOLD_FACTOR), 0.0, 0
     for row in range(WARM_UP, ROWS):
         if left > 0:
             left -= 1

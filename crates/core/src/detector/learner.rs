@@ -33,7 +33,8 @@ const RATIO_MAX: f32 = 1.0e6;
 /// an error with the distribution of past errors, without assuming that these are normal.
 ///
 /// An anomaly rarely comes as one vector: for `hold_len` vectors after a score, only a considerably
-/// higher one is above 1. While it warms up the score is 1: nothing is known.
+/// higher one is above 1: one higher by `hold_factor`. That is the score too while nothing is known yet,
+/// so that a threshold from a short recording lies there.
 #[derive(Clone, Copy, Debug)]
 pub struct Learner<'d> {
     header: &'d LearnerHeader,
@@ -200,7 +201,7 @@ impl<'d> Learner<'d> {
         // Counted in single precision, which is exact this far.
         if *seen < self.header.warm_up as f32 {
             *seen += 1.0;
-            return 1.0;
+            return self.header.hold_factor;
         }
         if *hold_left > 0.0 {
             *hold_left -= 1.0;
