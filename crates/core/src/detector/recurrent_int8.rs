@@ -29,9 +29,10 @@ pub struct RecurrentInt8<'d> {
 pub struct Int8RecurrentLayer<'d> {
     /// Widths, scales and zero point.
     pub entry: &'d RecurrentLayerEntry,
-    /// In the order of [`gate_weight_index`](super::format::recurrent::gate_weight_index).
+    /// `[gates]` matrices for the input, then `[gates]` for the state, see
+    /// [`RecurrentLayerEntry::weights`].
     pub weights: &'d [i8],
-    /// In the order of [`gate_bias_index`](super::format::recurrent::gate_bias_index).
+    /// `[2][gates][units]`, with the zero points folded in.
     pub bias: &'d [i32],
     /// `[2][gates]`: of the products with the input, then with the state.
     pub requantisation: &'d [Requantisation],
@@ -229,7 +230,7 @@ impl<'d> RecurrentInt8<'d> {
         state: &mut [u32],
         scratch: &mut [u32],
     ) {
-        let next: &mut [i8] = bytemuck::cast_slice_mut(scratch);
+        let products: &mut [i16] = bytemuck::cast_slice_mut(scratch);
         let mut states = state;
         let mut below = input;
         for numbers in self.stack(entries) {
@@ -241,7 +242,8 @@ impl<'d> RecurrentInt8<'d> {
             let cells: &mut [i16] = &mut bytemuck::cast_slice_mut(cells)[..units];
             let Int8RecurrentLayer { weights, bias, requantisation, .. } = numbers;
             let cell_numbers = CellNumbers { entry, weights, bias, requantisation };
-            let cell_state = CellState { hidden: &mut *hidden, cells, next: &mut next[..units] };
+            let products = &mut products[..cell::PRODUCTS * units];
+            let cell_state = CellState { hidden: &mut *hidden, cells, products };
             match self.layout.cell {
                 RecurrentCell::Lstm => cell::lstm(&cell_numbers, below, cell_state),
                 RecurrentCell::Gru => cell::gru(&cell_numbers, below, cell_state),
@@ -290,9 +292,9 @@ impl Network for RecurrentInt8<'_> {
         output_words(units)
     }
 
-    /// The quantised vector, and what a layer gives before the step is done.
+    /// The quantised vector, and the int16 products of the widest layer.
     fn scratch_words(&self) -> usize {
-        self.layout.vector_len.div_ceil(4) + output_words(self.layout.units_max())
+        self.layout.vector_len.div_ceil(4) + cell::PRODUCTS * self.layout.units_max().div_ceil(2)
     }
 
     fn restart(&self, entries: &[RecurrentLayerEntry], state: &mut [u32]) {

@@ -50,11 +50,13 @@ pub struct RecurrentLayerEntry {
     pub inputs: u32,
     /// 4: units, and so numbers out.
     pub units: u32,
-    /// 8: of `f32` `[units][gates][inputs + units]`; of `i8` in the order of [`gate_weight_index`].
+    /// 8: of `f32` `[units][gates][inputs + units]`; of `i8` for each gate a matrix from the input,
+    /// then for each gate one from the state, each in the order of
+    /// [`weight_index`](super::weight_index).
     pub weights: u32,
     /// 12: of `f32` `[units][4]`: one for each gate of an LSTM; of a GRU reset, update, candidate
-    /// from the input, candidate from the state. Of `i32` in the order of [`gate_bias_index`], with
-    /// the zero points folded in.
+    /// from the input, candidate from the state. Of `i32` `[2][gates][units]` for the products with
+    /// the input and with the state, with the zero points folded in.
     pub bias: u32,
     /// 16: [`Requantisation`] `[2][gates]` for the products with the input and with the state, to
     /// steps of 2^-12; 0 in single precision.
@@ -68,48 +70,4 @@ pub struct RecurrentLayerEntry {
     pub output_scale: f32,
     /// 32: from steps of 2^-30 (LSTM) or 2^-15 (GRU) to those of the outputs.
     pub output_factor: Requantisation,
-}
-
-/// Returns where the int8 weight from a column to a gate of a unit stands. Columns are the inputs,
-/// then the units of the step before.
-///
-/// Two units at a time as `[inputs + units][2][gates]`, a last odd unit as `[inputs + units][gates]`:
-/// the kernel then reads the weights once from start to end.
-#[must_use]
-pub const fn gate_weight_index(
-    gates: usize,
-    inputs: usize,
-    units: usize,
-    unit: usize,
-    gate: usize,
-    column: usize,
-) -> usize {
-    let columns = inputs + units;
-    let pair = unit / 2;
-    let place = pair * 2 * gates * columns;
-    if pair < units / 2 {
-        place + (column * 2 + unit % 2) * gates + gate
-    } else {
-        place + column * gates + gate
-    }
-}
-
-/// Returns where the int32 bias of a gate of a unit stands; `part` is 0 for the product with the
-/// input and 1 for that with the state. Two units at a time as `[2 parts][2][gates]`, a last odd unit
-/// as `[2 parts][gates]`.
-#[must_use]
-pub const fn gate_bias_index(
-    gates: usize,
-    units: usize,
-    unit: usize,
-    gate: usize,
-    part: usize,
-) -> usize {
-    let pair = unit / 2;
-    let place = pair * 4 * gates;
-    if pair < units / 2 {
-        place + (part * 2 + unit % 2) * gates + gate
-    } else {
-        place + part * gates + gate
-    }
 }

@@ -1,12 +1,18 @@
 //! The two cells in int8.
+//!
+//! A step first rounds the products of each gate with input and state, eight units at a time, and then
+//! lets each unit make its output of them.
 
 use super::nonlinear::{sigmoid, tanh, tanh_of_cell};
 use crate::detector::dense_int8::{group_sums, multiply_by_quantised_multiplier};
-use crate::detector::format::Requantisation;
 use crate::detector::format::recurrent::RecurrentLayerEntry;
+use crate::detector::format::{OUTPUT_GROUP, Requantisation};
 
 /// Powers of two that a cell state's step may be: a range of ±1 to ±32768.
 pub(super) const CELL_POWERS: core::ops::RangeInclusive<i32> = -15..=0;
+
+/// Rounded products of a unit: one for each gate of an LSTM; of a GRU two for the candidate.
+pub(super) const PRODUCTS: usize = 4;
 
 /// The numbers of a layer as a cell reads them.
 pub(super) struct CellNumbers<'d> {
@@ -17,148 +23,161 @@ pub(super) struct CellNumbers<'d> {
     pub(super) requantisation: &'d [Requantisation],
 }
 
-/// The state of a layer; `next` is scratch for the new `hidden`.
+/// The state of a layer.
 pub(super) struct CellState<'m> {
     pub(super) hidden: &'m mut [i8],
     pub(super) cells: &'m mut [i16],
-    pub(super) next: &'m mut [i8],
-}
-
-/// The rounded products of some units' gates, in steps of 2^-12: `[units][gates]`.
-struct Products<const ROWS: usize> {
-    with_input: [i32; ROWS],
-    with_state: [i32; ROWS],
-}
-
-/// The part of the weights and biases that is not read yet.
-struct Reader<'a, 'd> {
-    numbers: &'a CellNumbers<'d>,
-    weights: &'d [i8],
-    bias: &'d [i32],
-}
-
-impl<'a, 'd> Reader<'a, 'd> {
-    fn new(numbers: &'a CellNumbers<'d>) -> Self {
-        Self { numbers, weights: numbers.weights, bias: numbers.bias }
-    }
-
-    /// Computes the products of the next units, as many as have `ROWS` gates.
-    #[inline(always)]
-    fn products<const GATES: usize, const ROWS: usize>(
-        &mut self,
-        input: &[i8],
-        hidden: &[i8],
-    ) -> Products<ROWS> {
-        let (of_input, of_state) = self.numbers.requantisation.split_at(GATES);
-        Products {
-            with_input: self.part::<GATES, ROWS>(input, of_input),
-            with_state: self.part::<GATES, ROWS>(hidden, of_state),
-        }
-    }
-
-    #[inline(always)]
-    fn part<const GATES: usize, const ROWS: usize>(
-        &mut self,
-        from: &[i8],
-        factors: &[Requantisation],
-    ) -> [i32; ROWS] {
-        let nothing = [0; ROWS];
-        // Checked when the detector was loaded.
-        let Some((weights, rest)) = self.weights.split_at_checked(ROWS * from.len()) else {
-            return nothing;
-        };
-        let Some((bias, bias_rest)) = self.bias.split_first_chunk::<ROWS>() else {
-            return nothing;
-        };
-        (self.weights, self.bias) = (rest, bias_rest);
-        let mut sums = group_sums(from, weights.as_chunks().0, bias);
-        for (units, factor) in factors.iter().enumerate().take(GATES) {
-            for sum in sums.iter_mut().skip(units).step_by(GATES) {
-                *sum = saturate(multiply_by_quantised_multiplier(*sum, *factor));
-            }
-        }
-        sums
-    }
+    /// `[PRODUCTS][units]` of scratch.
+    pub(super) products: &'m mut [i16],
 }
 
 /// One step of an LSTM layer.
 pub(super) fn lstm(numbers: &CellNumbers<'_>, input: &[i8], state: CellState<'_>) {
-    let CellState { hidden, cells, next } = state;
-    let mut reader = Reader::new(numbers);
-    let (cell_pairs, last_cell) = cells.as_chunks_mut::<2>();
-    let (next_pairs, last_next) = next.as_chunks_mut::<2>();
-    for (cells, next) in cell_pairs.iter_mut().zip(next_pairs) {
-        let products = reader.products::<4, 8>(input, hidden);
-        for unit in 0..2 {
-            next[unit] = lstm_unit(numbers.entry, &products, 4 * unit, &mut cells[unit]);
-        }
+    let CellState { hidden, cells, products } = state;
+    let [with_input, with_state] = Gates::both(numbers, input.len(), hidden.len());
+    with_input.round_products(input, products, false);
+    with_state.round_products(hidden, products, true);
+    let [input_gates, forget_gates, candidates, output_gates] = rows(products, hidden.len());
+    let gates = input_gates.iter().zip(forget_gates).zip(candidates.iter().zip(output_gates));
+    for ((output, cell), ((i, f), (g, o))) in hidden.iter_mut().zip(cells).zip(gates) {
+        *output = lstm_unit(numbers.entry, [*i, *f, *g, *o], cell);
     }
-    if let ([cell], [next]) = (last_cell, last_next) {
-        let products = reader.products::<4, 4>(input, hidden);
-        *next = lstm_unit(numbers.entry, &products, 0, cell);
-    }
-    hidden.copy_from_slice(next);
-}
-
-#[inline(always)]
-fn lstm_unit<const ROWS: usize>(
-    entry: &RecurrentLayerEntry,
-    products: &Products<ROWS>,
-    first: usize,
-    cell: &mut i16,
-) -> i8 {
-    let sum =
-        |gate| saturate(products.with_input[first + gate] + products.with_state[first + gate]);
-    let input_gate = sigmoid(sum(0));
-    let forget_gate = sigmoid(sum(1));
-    let candidate = tanh(sum(2));
-    let output_gate = sigmoid(sum(3));
-    let kept = divide_by_power(forget_gate * i32::from(*cell), 15);
-    // From steps of 2^-30 to those of the cell.
-    let taken = divide_by_power(input_gate * candidate, (30 + entry.cell_power) as u32);
-    let sum = saturate(saturate(kept) + saturate(taken));
-    *cell = sum as i16;
-    let output = output_gate * tanh_of_cell(sum, entry.cell_power);
-    requantise_output(entry, output)
 }
 
 /// One step of a GRU layer.
 pub(super) fn gru(numbers: &CellNumbers<'_>, input: &[i8], state: CellState<'_>) {
-    let CellState { hidden, cells, next } = state;
-    let mut reader = Reader::new(numbers);
-    let (cell_pairs, last_cell) = cells.as_chunks_mut::<2>();
-    let (next_pairs, last_next) = next.as_chunks_mut::<2>();
-    for (cells, next) in cell_pairs.iter_mut().zip(next_pairs) {
-        let products = reader.products::<3, 6>(input, hidden);
-        for unit in 0..2 {
-            next[unit] = gru_unit(numbers.entry, &products, 3 * unit, &mut cells[unit]);
-        }
+    let CellState { hidden, cells, products } = state;
+    let units = hidden.len();
+    let [with_input, with_state] = Gates::both(numbers, input.len(), units);
+    let (summed, of_state) = products.split_at_mut(3 * units);
+    with_input.round_products(input, summed, false);
+    let [of_gates, of_candidate] = with_state.split(2, units, units);
+    of_gates.round_products(hidden, &mut summed[..2 * units], true);
+    of_candidate.round_products(hidden, of_state, false);
+    let [resets, updates, from_input, from_state] = rows(products, units);
+    let gates = resets.iter().zip(updates).zip(from_input.iter().zip(from_state));
+    for ((output, cell), ((r, z), (n, m))) in hidden.iter_mut().zip(cells).zip(gates) {
+        *output = gru_unit(numbers.entry, [*r, *z, *n, *m], cell);
     }
-    if let ([cell], [next]) = (last_cell, last_next) {
-        let products = reader.products::<3, 3>(input, hidden);
-        *next = gru_unit(numbers.entry, &products, 0, cell);
-    }
-    hidden.copy_from_slice(next);
 }
 
+fn rows(products: &[i16], units: usize) -> [&[i16]; PRODUCTS] {
+    core::array::from_fn(|row| &products[row * units..][..units])
+}
+
+/// Some gates' matrices for the input or for the state.
+#[derive(Clone, Copy)]
+struct Gates<'d> {
+    /// `[gates]` matrices in the order of `weight_index`.
+    weights: &'d [i8],
+    /// `[gates][units]`.
+    bias: &'d [i32],
+    /// `[gates]`.
+    factors: &'d [Requantisation],
+}
+
+impl<'d> Gates<'d> {
+    /// Splits a layer's numbers into those for the input and those for the state.
+    fn both(numbers: &CellNumbers<'d>, inputs: usize, units: usize) -> [Self; 2] {
+        let CellNumbers { weights, bias, requantisation, .. } = *numbers;
+        let gates = requantisation.len() / 2;
+        Self { weights, bias, factors: requantisation }.split(gates, inputs, units)
+    }
+
+    /// Splits off the first gates, whose matrices have so many columns.
+    fn split(self, gates: usize, columns: usize, units: usize) -> [Self; 2] {
+        // The arrays have these lengths, as was checked when the detector was loaded.
+        let (weights, more_weights) = self.weights.split_at(gates * units * columns);
+        let (bias, more_bias) = self.bias.split_at(gates * units);
+        let (factors, more_factors) = self.factors.split_at(gates);
+        [
+            Self { weights, bias, factors },
+            Self { weights: more_weights, bias: more_bias, factors: more_factors },
+        ]
+    }
+
+    /// Computes the products of the gates with `from`, rounds them to steps of 2^-12 in int16 and
+    /// writes them into `products`, `[gates][units]`, or adds them to what stands there.
+    #[inline(never)]
+    fn round_products(self, from: &[i8], products: &mut [i16], add: bool) {
+        let units = products.len() / self.factors.len();
+        let mut weights = self.weights;
+        let gates = self.bias.chunks_exact(units).zip(products.chunks_exact_mut(units));
+        for ((bias, products), factor) in gates.zip(self.factors) {
+            let (bias_groups, last_bias) = bias.as_chunks::<OUTPUT_GROUP>();
+            let (groups, last_products) = products.as_chunks_mut::<OUTPUT_GROUP>();
+            for (bias, products) in bias_groups.iter().zip(groups) {
+                weights = put(from, weights, bias, *factor, products, add);
+            }
+            let last = last_bias.as_chunks::<1>().0.iter().zip(last_products.as_chunks_mut().0);
+            for (bias, product) in last {
+                weights = put(from, weights, bias, *factor, product, add);
+            }
+        }
+    }
+}
+
+/// Computes the products of `OUTPUTS` units, whose weights `[inputs][OUTPUTS]` come first; returns the
+/// weights behind them.
 #[inline(always)]
-fn gru_unit<const ROWS: usize>(
-    entry: &RecurrentLayerEntry,
-    products: &Products<ROWS>,
-    first: usize,
-    cell: &mut i16,
-) -> i8 {
-    let Products { with_input, with_state } = products;
-    let reset = sigmoid(saturate(with_input[first] + with_state[first]));
-    let update = sigmoid(saturate(with_input[first + 1] + with_state[first + 1]));
-    let from_state = round_off_15(reset * with_state[first + 2]);
-    let candidate = tanh(saturate(with_input[first + 2] + from_state));
+fn put<'d, const OUTPUTS: usize>(
+    from: &[i8],
+    weights: &'d [i8],
+    bias: &[i32; OUTPUTS],
+    factor: Requantisation,
+    products: &mut [i16; OUTPUTS],
+    add: bool,
+) -> &'d [i8] {
+    // Checked when the detector was loaded.
+    let Some((weights, rest)) = weights.split_at_checked(OUTPUTS * from.len()) else {
+        return weights;
+    };
+    let sums = group_sums(from, weights.as_chunks().0, bias);
+    // One question for all of them.
+    let sums = if factor.shift < 0 {
+        sums.map(|sum| multiply_by_quantised_multiplier(sum, factor))
+    } else {
+        sums.map(|sum| multiply_by_quantised_multiplier(sum, factor))
+    };
+    if add {
+        for (product, sum) in products.iter_mut().zip(sums) {
+            *product = saturate(i32::from(*product) + saturate(sum)) as i16;
+        }
+    } else {
+        for (product, sum) in products.iter_mut().zip(sums) {
+            *product = saturate(sum) as i16;
+        }
+    }
+    rest
+}
+
+/// Makes a unit's output of the sums of its gates, input, forget, candidate and output.
+#[inline(always)]
+fn lstm_unit(entry: &RecurrentLayerEntry, gates: [i16; 4], cell: &mut i16) -> i8 {
+    let [input_gate, forget_gate, candidate, output_gate] = gates.map(i32::from);
+    // Gates are below 1, so that neither part leaves int16. From steps of 2^-30 to the cell's.
+    let kept = divide_by_power(sigmoid(forget_gate) * i32::from(*cell), 15);
+    let taken =
+        divide_by_power(sigmoid(input_gate) * tanh(candidate), (30 + entry.cell_power) as u32);
+    let sum = saturate(kept + taken);
+    *cell = sum as i16;
+    let output = sigmoid(output_gate) * tanh_of_cell(sum, entry.cell_power);
+    requantise_output(entry, output)
+}
+
+/// Makes a unit's output of the sums of its reset and update gates and of the two products of its
+/// candidate, with input and with state.
+#[inline(always)]
+fn gru_unit(entry: &RecurrentLayerEntry, products: [i16; 4], cell: &mut i16) -> i8 {
+    let [reset, update, from_input, from_state] = products.map(i32::from);
+    let candidate = tanh(from_input + round_off_15(sigmoid(reset) * from_state));
     // (1 - z) n + z h as n + z (h - n): the product stays below 2^31, and the result between the two.
-    let state = candidate + round_off_15(update * (i32::from(*cell) - candidate));
+    let state = candidate + round_off_15(sigmoid(update) * (i32::from(*cell) - candidate));
     *cell = state as i16;
     requantise_output(entry, state)
 }
 
+#[inline(always)]
 fn round_off_15(x: i32) -> i32 {
     (x + (1 << 14)) >> 15
 }
@@ -180,6 +199,7 @@ fn requantise_output(entry: &RecurrentLayerEntry, output: i32) -> i8 {
 /// Brings a number into the range of int16.
 #[inline(always)]
 fn saturate(x: i32) -> i32 {
+    // `clamp` takes more instructions on RV32.
     if x > i32::from(i16::MAX) {
         return i32::from(i16::MAX);
     }

@@ -1,9 +1,7 @@
 //! Lays recurrent networks out as the core runs them.
 
-use stonechat_core::detector::format::Requantisation;
-use stonechat_core::detector::format::recurrent::{
-    RecurrentHeader, RecurrentLayerEntry, gate_bias_index, gate_weight_index,
-};
+use stonechat_core::detector::format::recurrent::{RecurrentHeader, RecurrentLayerEntry};
+use stonechat_core::detector::format::{Requantisation, weight_index};
 use stonechat_core::detector::{EngineKind, RecurrentCell, RecurrentForm};
 
 use super::network::{Cell, Form, RecurrentLayer, RecurrentNetwork};
@@ -205,31 +203,26 @@ fn int8_arrays(
     cell: Cell,
     zero_point: i32,
 ) -> (Vec<i8>, Vec<i32>) {
-    let (gates, inputs, units) = (cell.gates(), layer.inputs, layer.units);
-    let mut weights = vec![0; gates * units * (inputs + units)];
-    let mut biases = vec![0; 2 * gates * units];
-    for (row, (gate, unit)) in
-        (0..gates).flat_map(|gate| (0..units).map(move |unit| (gate, unit))).enumerate()
-    {
-        let parts = [
-            (&layer.input_weights[row * inputs..][..inputs], &layer.input_bias, zero_point),
-            (
-                &layer.recurrent_weights[row * units..][..units],
-                &layer.recurrent_bias,
-                layer.output_zero_point,
-            ),
-        ];
-        for (part, (row_weights, bias, zero_point)) in parts.into_iter().enumerate() {
-            for (column, weight) in row_weights.iter().enumerate() {
-                let column = part * inputs + column;
-                weights[gate_weight_index(gates, inputs, units, unit, gate, column)] = *weight;
+    let (mut weights, mut biases) = (Vec::new(), Vec::new());
+    let parts = [
+        (&layer.input_weights, layer.inputs, &layer.input_bias, zero_point),
+        (&layer.recurrent_weights, layer.units, &layer.recurrent_bias, layer.output_zero_point),
+    ];
+    for (matrices, columns, bias, zero_point) in parts {
+        for (gate, matrix) in matrices.chunks_exact(layer.units * columns).enumerate() {
+            let mut packed = vec![0; matrix.len()];
+            for (unit, row) in matrix.chunks_exact(columns).enumerate() {
+                for (column, weight) in row.iter().enumerate() {
+                    packed[weight_index(columns, layer.units, unit, column)] = *weight;
+                }
+                let sum: i32 = row.iter().map(|weight| i32::from(*weight)).sum();
+                let bias = bias.get(gate * layer.units + unit).copied().unwrap_or(0);
+                biases.push(bias.wrapping_sub(sum.wrapping_mul(zero_point)));
             }
-            let sum: i32 = row_weights.iter().map(|weight| i32::from(*weight)).sum();
-            let bias = bias.get(row).copied().unwrap_or(0);
-            biases[gate_bias_index(gates, units, unit, gate, part)] =
-                bias.wrapping_sub(sum.wrapping_mul(zero_point));
+            weights.append(&mut packed);
         }
     }
+    debug_assert_eq!(biases.len(), 2 * cell.gates() * layer.units);
     (weights, biases)
 }
 

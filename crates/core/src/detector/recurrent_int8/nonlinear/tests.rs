@@ -24,9 +24,61 @@ fn the_table_is_that_of_tensorflow_lite() {
         (255, 65_535),
     ];
     for (index, value) in known {
-        assert_eq!(SIGMOID[index], value, "entry {index}");
+        assert_eq!(SIGMOID[MIDDLE + index], value, "entry {index}");
     }
     assert!(SIGMOID.is_sorted());
+}
+
+/// σ as TensorFlow Lite computes it: of the magnitude, then mirrored.
+fn reference_sigmoid(x: i32) -> i32 {
+    let scaled = 3 * x;
+    let magnitude = scaled.unsigned_abs();
+    let entry = (magnitude >> 9) as usize;
+    let positive = if entry >= 255 {
+        0x7fff << 10
+    } else {
+        let (low, high) = (SIGMOID[MIDDLE + entry], SIGMOID[MIDDLE + entry + 1]);
+        (u32::from(low) << 9) + (magnitude & 0x1ff) * u32::from(high - low)
+    };
+    let result =
+        if scaled >= 0 { positive + (1 << 9) } else { (1 << 25) - positive + (1 << 9) - 1 };
+    (result >> 10) as i32
+}
+
+/// tanh as TensorFlow Lite computes it, of three times x in steps of 2^-12.
+fn reference_tanh(scaled: i32) -> i32 {
+    let magnitude = scaled.unsigned_abs();
+    let entry = (magnitude >> 8) as usize;
+    let positive = if entry >= 255 {
+        0xffff << 8
+    } else {
+        let (low, high) = (SIGMOID[MIDDLE + entry], SIGMOID[MIDDLE + entry + 1]);
+        (i32::from(low) << 8) + (magnitude & 0xff) as i32 * i32::from(high - low)
+    };
+    let half = if scaled >= 0 {
+        positive - (1 << 23) + (1 << 7)
+    } else {
+        -positive + (1 << 23) + (1 << 7) - 1
+    };
+    half >> 8
+}
+
+#[test]
+fn the_mirrored_table_gives_what_mirroring_gives() {
+    for x in i32::from(i16::MIN)..=i32::from(i16::MAX) {
+        assert_eq!(sigmoid(x), reference_sigmoid(x), "{x}");
+        assert_eq!(tanh(x), reference_tanh(3 * x), "{x}");
+        for power in -15..=0 {
+            let left: i32 = power + 12;
+            let scaled = match u32::try_from(left) {
+                Ok(left) => (3 * x) << left,
+                Err(_) => (3 * x + (1 << (-left - 1))) >> -left,
+            };
+            assert_eq!(tanh_of_cell(x, power), reference_tanh(scaled), "{x} 2^{power}");
+        }
+    }
+    // Sums beyond int16, too: tanh has long reached its end there.
+    assert_eq!((tanh(40_000), tanh(-40_000)), (tanh(32_767), tanh(-32_768)));
 }
 
 #[test]
