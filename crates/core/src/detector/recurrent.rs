@@ -219,8 +219,8 @@ impl Network for Recurrent<'_> {
         entries.iter().map(|entry| self.layout.cell.float_state_len(entry.units as usize)).sum()
     }
 
-    fn code_words(&self, units: usize) -> usize {
-        units
+    fn code_words(&self) -> usize {
+        self.layout.code_units()
     }
 
     fn scratch_words(&self) -> usize {

@@ -16,7 +16,7 @@ use super::format::recurrent::RecurrentLayerEntry;
 use super::recurrent::layers::{Layout, RecurrentCell, RecurrentForm};
 use super::recurrent::stream::{self, Network};
 use super::{LoadError, Outcome, Work, array};
-use cell::{CellNumbers, CellState};
+use cell::{CellNumbers, CellState, Input};
 
 /// LSTM or GRU in int8, otherwise as [`Recurrent`](super::Recurrent).
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,13 @@ pub struct Int8RecurrentLayer<'d> {
     pub bias: &'d [i32],
     /// `[2][gates]`: of the products with the input, then with the state.
     pub requantisation: &'d [Requantisation],
+}
+
+impl<'d> From<Int8RecurrentLayer<'d>> for CellNumbers<'d> {
+    fn from(layer: Int8RecurrentLayer<'d>) -> Self {
+        let Int8RecurrentLayer { entry, weights, bias, requantisation } = layer;
+        Self { entry, weights, bias, requantisation }
+    }
 }
 
 fn recurrent_layer<'d>(
@@ -159,6 +166,10 @@ impl<'d> RecurrentInt8<'d> {
             // Two entries, a line between them, and the sums that saturate.
             step.integer_steps += 4 * tables * units;
         }
+        // The products with the code are computed once a window.
+        let of_code = self.products_of_code() as u64;
+        step.int8_macs -= of_code * self.layout.code_units() as u64;
+        step.requantised -= of_code;
         let count = self.layout.vector_len as u64;
         step.int8_macs += count * u64::from(self.layout.output.inputs);
         step.requantised += count;
@@ -203,30 +214,36 @@ impl<'d> RecurrentInt8<'d> {
             return;
         }
         let (scratch, rest) = memory.split_at_mut(self.scratch_words());
-        let (code, rest) = rest.split_at_mut(self.code_words(self.layout.code_units()));
+        let (code, rest) = rest.split_at_mut(self.code_words());
         let (encoder_state, rest) = rest.split_at_mut(self.state_words(encoder));
         let decoder_state = &mut rest[..self.state_words(decoder)];
         self.restart(encoder, encoder_state);
         self.restart(decoder, decoder_state);
         for vector in window.chunks_exact(vector_len).take(steps) {
-            self.step(encoder, vector, encoder_state, scratch);
+            self.step(encoder, Input::Numbers(vector), encoder_state, scratch);
         }
         self.code(encoder_state, code);
         for vector in output.chunks_exact_mut(vector_len).take(steps) {
-            self.step(decoder, self.code_numbers(code), decoder_state, scratch);
+            self.step(decoder, self.known(code), decoder_state, scratch);
             self.dense(self.outputs(decoder, decoder_state), vector);
         }
     }
 
-    fn code_numbers<'m>(&self, code: &'m [u32]) -> &'m [i8] {
-        &bytemuck::cast_slice(code)[..self.layout.code_units()]
+    /// The code's products with the gates of the decoder's first layer.
+    fn known<'m>(&self, code: &'m [u32]) -> Input<'m> {
+        Input::Products(&bytemuck::cast_slice(code)[..self.products_of_code()])
+    }
+
+    fn products_of_code(&self) -> usize {
+        let units = self.layout.decoder.first().map_or(0, |entry| entry.units as usize);
+        self.layout.cell.gates() * units
     }
 
     /// Takes one step of a stack; `state` is that of its layers one behind the other.
     fn step(
         &self,
         entries: &'d [RecurrentLayerEntry],
-        input: &[i8],
+        input: Input<'_>,
         state: &mut [u32],
         scratch: &mut [u32],
     ) {
@@ -240,15 +257,14 @@ impl<'d> RecurrentInt8<'d> {
             let (hidden, cells) = state.split_at_mut(output_words(units));
             let hidden: &mut [i8] = &mut bytemuck::cast_slice_mut(hidden)[..units];
             let cells: &mut [i16] = &mut bytemuck::cast_slice_mut(cells)[..units];
-            let Int8RecurrentLayer { weights, bias, requantisation, .. } = numbers;
-            let cell_numbers = CellNumbers { entry, weights, bias, requantisation };
+            let cell_numbers = CellNumbers::from(numbers);
             let products = &mut products[..cell::PRODUCTS * units];
             let cell_state = CellState { hidden: &mut *hidden, cells, products };
             match self.layout.cell {
                 RecurrentCell::Lstm => cell::lstm(&cell_numbers, below, cell_state),
                 RecurrentCell::Gru => cell::gru(&cell_numbers, below, cell_state),
             }
-            below = hidden;
+            below = Input::Numbers(hidden);
             states = rest;
         }
     }
@@ -288,8 +304,10 @@ impl Network for RecurrentInt8<'_> {
         entries.iter().map(|entry| layer_words(entry.units as usize)).sum()
     }
 
-    fn code_words(&self, units: usize) -> usize {
-        output_words(units)
+    /// The code comes to the decoder at every step, and so do its products with the first layer's
+    /// gates: they are kept in its stead.
+    fn code_words(&self) -> usize {
+        self.products_of_code().div_ceil(2)
     }
 
     /// The quantised vector, and the int16 products of the widest layer.
@@ -315,17 +333,20 @@ impl Network for RecurrentInt8<'_> {
         let (input, scratch) = scratch.split_at_mut(vector.len().div_ceil(4));
         let input: &mut [i8] = &mut bytemuck::cast_slice_mut(input)[..vector.len()];
         quantise(vector, header.input_scale, header.input_zero_point, input);
-        self.step(self.layout.encoder, input, state, scratch);
+        self.step(self.layout.encoder, Input::Numbers(input), state, scratch);
     }
 
     fn code(&self, state: &[u32], code: &mut [u32]) {
-        let numbers = self.outputs(self.layout.encoder, state);
-        let code: &mut [i8] = bytemuck::cast_slice_mut(code);
-        code[..numbers.len()].copy_from_slice(numbers);
+        let outputs = self.outputs(self.layout.encoder, state);
+        let products: &mut [i16] = bytemuck::cast_slice_mut(code);
+        if let Some(numbers) = self.decoder().next() {
+            let products = &mut products[..self.products_of_code()];
+            cell::round_products(&CellNumbers::from(numbers), outputs, products);
+        }
     }
 
     fn decode(&self, code: &[u32], state: &mut [u32], output: &mut [f32], scratch: &mut [u32]) {
-        self.step(self.layout.decoder, self.code_numbers(code), state, scratch);
+        self.step(self.layout.decoder, self.known(code), state, scratch);
         self.scaled_output(self.outputs(self.layout.decoder, state), output, scratch);
     }
 

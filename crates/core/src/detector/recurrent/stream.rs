@@ -20,15 +20,15 @@ pub(in crate::detector) trait Network {
     fn layout(&self) -> &Layout<'_>;
     /// Words of the state of a stack of layers.
     fn state_words(&self, entries: &[RecurrentLayerEntry]) -> usize;
-    /// Words of a code of so many units.
-    fn code_words(&self, units: usize) -> usize;
+    /// Words of what the decoder needs of a code.
+    fn code_words(&self) -> usize;
     /// Words that a step writes and nobody reads later.
     fn scratch_words(&self) -> usize;
     /// Sets the state of a stack to that before the first step.
     fn restart(&self, entries: &[RecurrentLayerEntry], state: &mut [u32]);
     /// Takes one step of the encoder.
     fn encode(&self, vector: &[f32], state: &mut [u32], scratch: &mut [u32]);
-    /// Reads the code out of the encoder's state.
+    /// Writes what the decoder needs of the code, which is in the encoder's state.
     fn code(&self, state: &[u32], code: &mut [u32]);
     /// Takes one step of the decoder, whose input is the code at each step, and writes its vector.
     fn decode(&self, code: &[u32], state: &mut [u32], output: &mut [f32], scratch: &mut [u32]);
@@ -51,7 +51,7 @@ impl Plan {
         let layout = network.layout();
         let (ring, code) = match layout.form {
             RecurrentForm::Staggered => {
-                (layout.steps * layout.vector_len, network.code_words(layout.code_units()))
+                (layout.steps * layout.vector_len, network.code_words())
             }
             RecurrentForm::Stateful => (0, 0),
         };

@@ -31,11 +31,36 @@ pub(super) struct CellState<'m> {
     pub(super) products: &'m mut [i16],
 }
 
-/// One step of an LSTM layer.
-pub(super) fn lstm(numbers: &CellNumbers<'_>, input: &[i8], state: CellState<'_>) {
-    let CellState { hidden, cells, products } = state;
-    let [with_input, with_state] = Gates::both(numbers, input.len(), hidden.len());
+/// What a layer takes in.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    /// Its input.
+    Numbers(&'a [i8]),
+    /// The gates' rounded products with its input, see [`round_products`].
+    Products(&'a [i16]),
+}
+
+/// Rounds the products of a layer's gates with its input, `[gates][units]`: what does not change from
+/// step to step where the input does not.
+pub(super) fn round_products(numbers: &CellNumbers<'_>, input: &[i8], products: &mut [i16]) {
+    let [with_input, _] = Gates::both(numbers);
     with_input.round_products(input, products, false);
+}
+
+impl Input<'_> {
+    fn put(self, with_input: Gates<'_>, products: &mut [i16]) {
+        match self {
+            Self::Numbers(input) => with_input.round_products(input, products, false),
+            Self::Products(known) => products.copy_from_slice(known),
+        }
+    }
+}
+
+/// One step of an LSTM layer.
+pub(super) fn lstm(numbers: &CellNumbers<'_>, input: Input<'_>, state: CellState<'_>) {
+    let CellState { hidden, cells, products } = state;
+    let [with_input, with_state] = Gates::both(numbers);
+    input.put(with_input, products);
     with_state.round_products(hidden, products, true);
     let [input_gates, forget_gates, candidates, output_gates] = rows(products, hidden.len());
     let gates = input_gates.iter().zip(forget_gates).zip(candidates.iter().zip(output_gates));
@@ -45,12 +70,12 @@ pub(super) fn lstm(numbers: &CellNumbers<'_>, input: &[i8], state: CellState<'_>
 }
 
 /// One step of a GRU layer.
-pub(super) fn gru(numbers: &CellNumbers<'_>, input: &[i8], state: CellState<'_>) {
+pub(super) fn gru(numbers: &CellNumbers<'_>, input: Input<'_>, state: CellState<'_>) {
     let CellState { hidden, cells, products } = state;
     let units = hidden.len();
-    let [with_input, with_state] = Gates::both(numbers, input.len(), units);
+    let [with_input, with_state] = Gates::both(numbers);
     let (summed, of_state) = products.split_at_mut(3 * units);
-    with_input.round_products(input, summed, false);
+    input.put(with_input, summed);
     let [of_gates, of_candidate] = with_state.split(2, units, units);
     of_gates.round_products(hidden, &mut summed[..2 * units], true);
     of_candidate.round_products(hidden, of_state, false);
@@ -78,8 +103,9 @@ struct Gates<'d> {
 
 impl<'d> Gates<'d> {
     /// Splits a layer's numbers into those for the input and those for the state.
-    fn both(numbers: &CellNumbers<'d>, inputs: usize, units: usize) -> [Self; 2] {
-        let CellNumbers { weights, bias, requantisation, .. } = *numbers;
+    fn both(numbers: &CellNumbers<'d>) -> [Self; 2] {
+        let CellNumbers { entry, weights, bias, requantisation } = *numbers;
+        let (inputs, units) = (entry.inputs as usize, entry.units as usize);
         let gates = requantisation.len() / 2;
         Self { weights, bias, factors: requantisation }.split(gates, inputs, units)
     }

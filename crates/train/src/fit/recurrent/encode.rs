@@ -6,7 +6,9 @@ use stonechat_core::detector::{EngineKind, RecurrentCell, RecurrentForm};
 
 use super::network::{Cell, Form, RecurrentLayer, RecurrentNetwork};
 use crate::compile::{Model, append, dense_entry, dense_int8_entry, number, split_factor};
-use crate::network::{Network, NetworkError, QuantisedNetwork, check_chain, check_length};
+use crate::network::{
+    Activation, Network, NetworkError, QuantisedNetwork, check_chain, check_length,
+};
 use crate::quantise::recurrent::{QuantisedRecurrentLayer, QuantisedRecurrentNetwork};
 
 /// Biases of a unit in single precision.
@@ -235,6 +237,7 @@ impl QuantisedRecurrentNetwork {
         let layers = || self.encoder.iter().chain(&self.decoder);
         let mut widths: Vec<_> = layers().map(|layer| (layer.inputs, layer.units)).collect();
         widths.push((self.output.inputs, self.output.outputs));
+        let dense_layer = layers().count();
         check_chain(widths.into_iter())?;
         let gates = self.cell.gates();
         for (index, layer) in layers().enumerate() {
@@ -251,6 +254,12 @@ impl QuantisedRecurrentNetwork {
             for (tensor, found, needed) in lengths {
                 check_length(index, tensor, found, needed)?;
             }
+        }
+        if !matches!(self.output.activation, Activation::Linear | Activation::Relu) {
+            return Err(NetworkError::Activation {
+                layer: dense_layer,
+                activation: self.output.activation,
+            });
         }
         // The dense layer with the input of the first as its own: scales and zero points are checked.
         QuantisedNetwork {

@@ -23,7 +23,7 @@ fn division_by_a_power_is_the_multiplication_by_its_factor() {
 fn check(
     gates: usize,
     [inputs, units]: [usize; 2],
-    run: fn(&CellNumbers<'_>, &[i8], CellState<'_>),
+    run: fn(&CellNumbers<'_>, Input<'_>, CellState<'_>),
     unit_of: fn(&RecurrentLayerEntry, [[i32; 2]; 4], &mut i16) -> i8,
 ) {
     let mut state = (inputs * 37 + units) as u32;
@@ -33,7 +33,7 @@ fn check(
     };
     let input: Vec<i8> = (0..inputs).map(|_| random()).collect();
     let before: Vec<i8> = (0..units).map(|_| random()).collect();
-    let mut cells: Vec<i16> = (0..units).map(|_| i16::from(random()) * 200).collect();
+    let cells: Vec<i16> = (0..units).map(|_| i16::from(random()) * 200).collect();
     let (mut weights, mut bias, mut factors) = (Vec::new(), Vec::new(), Vec::new());
     // `[units][gates]`, rounded, of input and state.
     let mut products = std::vec![[[0; 2]; 4]; units];
@@ -79,11 +79,17 @@ fn check(
 
     let numbers =
         CellNumbers { entry: &entry, weights: &weights, bias: &bias, requantisation: &factors };
-    let (mut hidden, mut products) = (before.clone(), std::vec![55; PRODUCTS * units]);
-    let state = CellState { hidden: &mut hidden, cells: &mut cells, products: &mut products };
-    run(&numbers, &input, state);
-    assert_eq!(hidden, expected, "{inputs} inputs, {units} units");
-    assert_eq!(cells, expected_cells, "{inputs} inputs, {units} units");
+    let mut known = std::vec![0; gates * units];
+    round_products(&numbers, &input, &mut known);
+    // What the input is, or what its products are, comes to the same.
+    for input in [Input::Numbers(&input), Input::Products(&known)] {
+        let (mut hidden, mut cells) = (before.clone(), cells.clone());
+        let mut products = std::vec![55; PRODUCTS * units];
+        let state = CellState { hidden: &mut hidden, cells: &mut cells, products: &mut products };
+        run(&numbers, input, state);
+        assert_eq!(hidden, expected, "{inputs} inputs, {units} units");
+        assert_eq!(cells, expected_cells, "{inputs} inputs, {units} units");
+    }
 }
 
 fn summed([a, b]: [i32; 2]) -> i16 {
