@@ -107,7 +107,7 @@ impl<'d> Trees<'d> {
             let children = match (left, right) {
                 (true, true) => reference + 1 < records,
                 (true, false) | (false, true) => reference < records && next < nodes.len(),
-                (false, false) => next.saturating_add(reference) < nodes.len(),
+                (false, false) => next.saturating_add(reference).saturating_add(1) < nodes.len(),
             };
             rank < thresholds && children
         });
@@ -163,7 +163,7 @@ impl<'d> Trees<'d> {
                 index += 1;
                 match node[0] & (LEFT_IS_LEAF | RIGHT_IS_LEAF) {
                     0 => {
-                        let right = index + self.fields.reference(node) as usize;
+                        let right = index + 1 + self.fields.reference(node) as usize;
                         if right - index >= end.saturating_sub(right) {
                             end = right;
                         } else {
@@ -274,28 +274,25 @@ impl Fields {
             let word = node[0];
             let Some(rank) = ranks.get((word & self.feature_mask) as usize) else { break };
             let goes_right = *rank > word & self.rank_mask;
-            let skipped = if BRANCHES {
+            if BRANCHES {
                 if !goes_right {
                     if word & LEFT_IS_LEAF != 0 {
                         return self.reference(node) as usize;
                     }
-                    continue;
-                }
-                if word & RIGHT_IS_LEAF != 0 {
+                } else if word & RIGHT_IS_LEAF != 0 {
                     return (self.reference(node) + word / LEFT_IS_LEAF) as usize;
+                } else if word & LEFT_IS_LEAF == 0 {
+                    // Takes one node more than this number.
+                    rest.nth(self.reference(node) as usize);
                 }
-                if word & LEFT_IS_LEAF != 0 {
-                    continue;
-                }
-                self.reference(node)
             } else {
-                let right = u32::from(goes_right);
+                let (left_is_leaf, right) = (word / LEFT_IS_LEAF, u32::from(goes_right));
                 if (word << right) & LEFT_IS_LEAF != 0 {
-                    return (self.reference(node) + (right & (word / LEFT_IS_LEAF))) as usize;
+                    return (self.reference(node) + (right & left_is_leaf)) as usize;
                 }
-                self.reference(node) & (right & !(word / LEFT_IS_LEAF)).wrapping_neg()
-            };
-            rest = rest.as_slice().get(skipped as usize..).unwrap_or(&[]).iter();
+                let skipped = (self.reference(node) + 1) & (right & !left_is_leaf).wrapping_neg();
+                rest = rest.as_slice().get(skipped as usize..).unwrap_or(&[]).iter();
+            }
         }
         0
     }
@@ -320,7 +317,7 @@ mod tests {
         };
         // Both children are nodes; the right one is two nodes behind the left one.
         let nodes = [
-            node(0, 3, 0, 2),
+            node(0, 3, 0, 1),
             node(1, 1, LEFT_IS_LEAF, 5),
             node(2, 0, LEFT_IS_LEAF | RIGHT_IS_LEAF, 10),
             node(1, 2, RIGHT_IS_LEAF, 7),

@@ -16,7 +16,8 @@
 //! | 31 | [`LEFT_IS_LEAF`]: the sign, which is the quickest to test |
 //!
 //! The reference means the record of the one leaf; with two leaves, the left one's record, which the
-//! right one's follows; with none, how many nodes lie between this one's next and the right child.
+//! right one's follows; with none, the number of nodes below the left child, which stand between it
+//! and the right child.
 
 use bytemuck::{Pod, Zeroable};
 

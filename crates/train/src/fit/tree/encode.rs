@@ -93,7 +93,7 @@ fn lay_out(
         let (left, right) = (tree.nodes[node.left as usize], tree.nodes[node.right as usize]);
         let place = nodes.len();
         if let Some(parent) = parent {
-            nodes[parent].reference = number(place - parent - 1);
+            nodes[parent].reference = number(place - parent - 2);
         }
         let (mut marks, mut reference) = (0, 0);
         match (left.is_leaf(), right.is_leaf()) {
