@@ -281,11 +281,7 @@ impl DetectorChoice {
     pub fn gives_residuals(&self) -> bool {
         !matches!(
             self,
-            Self::RandomForest(_)
-                | Self::IsolationForest(_)
-                | Self::OneClass(_)
-                | Self::Learner(_)
-                | Self::Neighbour(_)
+            Self::RandomForest(_) | Self::IsolationForest(_) | Self::OneClass(_) | Self::Learner(_)
         )
     }
 

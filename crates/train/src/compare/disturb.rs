@@ -53,9 +53,9 @@ pub fn disturbed(recording: &Recording, seed: u64) -> Recording {
         let (mean, deviation) = scales[channel];
         let held = recording.row(start)[channel];
         let end = (start + len).min(rows);
-        for row in start..end {
-            let share = (row - start + 1) as f32 / (end - start) as f32;
-            let value = &mut disturbed.samples[row * width + channel];
+        for (at, label) in labels[start..end].iter_mut().enumerate() {
+            let share = (at + 1) as f32 / (end - start) as f32;
+            let value = &mut disturbed.samples[(start + at) * width + channel];
             *value = match kind {
                 Disturbance::Step(size) => *value + size * deviation,
                 Disturbance::Drift(size) => *value + size * share * deviation,
@@ -63,7 +63,7 @@ pub fn disturbed(recording: &Recording, seed: u64) -> Recording {
                 Disturbance::Noise(size) => *value + size * deviation * random.normal() as f32,
                 Disturbance::Stuck => held,
             };
-            labels[row] = true;
+            *label = true;
         }
     }
     disturbed.labels = Some(labels);
