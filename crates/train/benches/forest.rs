@@ -1,7 +1,7 @@
 //! Times the fit of a random forest beside scikit-learn and YDF, and the fit and the scores of an
 //! isolation forest beside scikit-learn; the rows are the same for all.
 //!
-//! `STONECHAT_PYTHON` names a Python with `testdata/oracles/requirements-bench-forest.txt`; without
+//! `STONECHAT_PYTHON` names a Python with `testdata/oracles/requirements-bench.txt`; without
 //! it only our own times are printed. `--json` prints one object a line.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(clippy::print_stderr, reason = "a benchmark says what it leaves out on stderr")]
