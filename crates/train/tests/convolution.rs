@@ -154,6 +154,11 @@ fn both_precisions_train_from_a_recording() {
         let recipe = common::recipe(common::convolution(precision));
         let trained = train(&recording, &recipe, |_| ControlFlow::Continue(())).expect("trains");
         assert_eq!(trained.file.detector().engine().kind(), kind);
+        // Beside an int8 detector stands the same network in single precision.
+        let twin = trained.float_twin.map(|file| file.detector().engine().kind());
+        let is_int8 = kind == EngineKind::ConvolutionInt8;
+        assert_eq!(twin, is_int8.then_some(EngineKind::Convolution));
+        assert_eq!(trained.summary.quantisation.is_some(), is_int8);
         let losses: Vec<f64> =
             trained.summary.history.iter().filter_map(|now| now.validation_loss).collect();
         assert!(losses[losses.len() - 1] < 0.5 * losses[0], "{losses:?}");

@@ -176,7 +176,8 @@ fn quantised<L: Refines>(
     if !is_wanted {
         return Ok(Quantised { model, run: fitted, loss });
     }
-    let aware = aware(learner, fitted, refinement, random, progress)?;
+    let best_epoch = fitted.best_epoch;
+    let mut aware = aware(learner, fitted, refinement, random, progress)?;
     let aware_model = learner.int8_model(&aware.parameters)?;
     let after = auc(&aware_model);
     let is_kept = refinement.quantisation_aware == QuantisationAware::Always
@@ -184,7 +185,10 @@ fn quantised<L: Refines>(
     if let Some(loss) = &mut loss {
         (loss.aware_auc, loss.aware_kept) = (after, is_kept);
     }
-    let model = if is_kept { aware_model } else { model };
+    if is_kept {
+        return Ok(Quantised { model: aware_model, run: aware, loss });
+    }
+    aware.best_epoch = best_epoch;
     Ok(Quantised { model, run: aware, loss })
 }
 
@@ -213,6 +217,9 @@ struct Pruning<'a, L> {
 }
 
 /// Takes out the least weights little by little and lets the others make up for it.
+///
+/// The kernels of the device multiply by zeros as by all else, so that a pruned network is not faster,
+/// and the detector file keeps its length; it is what a sender compresses that gets shorter.
 ///
 /// Zhu and Gupta 2017, "To prune, or not to prune", equation 1: the share of zeros grows with the
 /// cube of the time that is left, fast at first, while there is much to spare. Only epochs with the
