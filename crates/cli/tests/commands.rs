@@ -431,6 +431,8 @@ fn every_command_explains_itself() {
         "data",
         "data import",
         "data synth",
+        "data capture",
+        "data power",
         "device",
         "device add",
         "device list",

@@ -19,6 +19,7 @@ pub mod latent;
 pub mod limits;
 pub mod network;
 pub mod plot;
+pub mod power;
 pub mod quantise;
 pub mod random;
 pub mod recipe;

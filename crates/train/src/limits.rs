@@ -49,3 +49,12 @@ pub const VOLUME_WINDOW_MAX: usize = 1_000;
 pub const PLOT_POINTS_MAX: usize = 4_000;
 /// Most rows of one synthetic recording.
 pub const SYNTH_ROWS_MAX: usize = 100_000_000;
+
+/// Longest message of a power meter, in bytes.
+pub const METER_MESSAGE_LEN_MAX: usize = 65_536;
+/// Most readings that a capture keeps.
+pub const CAPTURE_READINGS_MAX: usize = 10_000_000;
+/// Largest file of captured messages, in bytes; it is read as a whole.
+pub const METER_FILE_BYTES_MAX: u64 = 1 << 30;
+/// Most samples of the waveform in a meter's row.
+pub const METER_WAVEFORM_LEN_MAX: usize = 100_000;

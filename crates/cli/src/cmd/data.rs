@@ -1,3 +1,5 @@
+mod capture;
+mod power;
 mod synth;
 
 use std::path::PathBuf;
@@ -22,6 +24,8 @@ pub(crate) struct Args {
 enum Command {
     Import(Box<ImportArgs>),
     Synth(Box<synth::SynthArgs>),
+    Capture(Box<capture::CaptureArgs>),
+    Power(Box<power::PowerArgs>),
 }
 
 impl Args {
@@ -29,6 +33,8 @@ impl Args {
         match self.command {
             Command::Import(args) => args.run(output),
             Command::Synth(args) => args.run(output),
+            Command::Capture(args) => args.run(output),
+            Command::Power(args) => args.run(output),
         }
     }
 }

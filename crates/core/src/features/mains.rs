@@ -362,8 +362,10 @@ impl Mains {
     }
 }
 
-/// Returns the total harmonic distortion of the root mean squares of harmonics, in percent.
-pub(super) fn total_harmonic_distortion(harmonics: &[f32]) -> f32 {
+/// Returns the total harmonic distortion of the root mean squares of harmonics, the fundamental first,
+/// in percent; 0 without a fundamental.
+#[must_use]
+pub fn total_harmonic_distortion(harmonics: &[f32]) -> f32 {
     let Some((fundamental, others)) = harmonics.split_first() else {
         return 0.0;
     };

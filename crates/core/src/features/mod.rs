@@ -19,7 +19,7 @@ mod work;
 mod workspace;
 
 pub use kind::{FeatureKind, FeatureUnit};
-pub use mains::{HARMONIC_ORDER_MAX, MAINS_HZ_MAX, MAINS_HZ_MIN};
+pub use mains::{HARMONIC_ORDER_MAX, MAINS_HZ_MAX, MAINS_HZ_MIN, total_harmonic_distortion};
 pub use parameter::{Band, Bands, Frames, Lines};
 pub use workspace::Workspace;
 
