@@ -351,3 +351,59 @@ fn what_does_not_fit_is_refused() {
     short.encoder[0].input_bias.pop();
     assert!(matches!(encode(&short, 8), Err(NetworkError::Length { layer: 0, .. })));
 }
+
+/// A forger can make the checksum right; then the loader's checks alone stand between him and the
+/// device.
+#[test]
+fn a_forged_model_is_refused_or_runs_within_its_bounds() {
+    use stonechat_core::detector::format;
+
+    let mut random = Random::new(11);
+    let (mut refused, mut ran) = (0, 0);
+    for cell in [Cell::Lstm, Cell::Gru] {
+        for (form, decoder) in [(Form::Staggered, &[3][..]), (Form::Stateful, &[][..])] {
+            let network = random_network(form, cell, 8, 2, [&[4], decoder], 3);
+            let values = waves(64, 2, 4);
+            let rows = crate::rows::Rows::new(&values, 2).unwrap();
+            let options = crate::quantise::QuantiseOptions::default();
+            let int8 =
+                crate::quantise::recurrent::quantise_recurrent(&network, rows, &[0], &options);
+            let models = [encode(&network, 4), encode_int8(&int8.unwrap(), 4)];
+            for file in models.map(|model| detector(model.unwrap(), 2).unwrap()) {
+                let bytes = file.bytes();
+                let header: &format::Header =
+                    bytemuck::from_bytes(&bytes[..size_of::<format::Header>()]);
+                // The header and the entries of the layers, and then anything in the model.
+                let model = header.model.offset as usize;
+                let places = [200, header.model.len as usize];
+                for turn in 0..2_000 {
+                    let mut bytes = bytes.to_vec();
+                    let place = random.below(places[turn % 2] as u32) as usize;
+                    let values = [0, 1, 127, 128, 255, random.next_u32() as u8];
+                    bytes[model + place] = values[random.below(6) as usize];
+                    let checksum = format::checksum(&bytes);
+                    bytes[format::CHECKSUM_OFFSET..][..4].copy_from_slice(&checksum.to_le_bytes());
+                    let Ok(forged) = DetectorFile::from_bytes(&bytes) else {
+                        refused += 1;
+                        continue;
+                    };
+                    ran += 1;
+                    let forged = forged.detector();
+                    let mut memory = vec![0; forged.memory_words()];
+                    let mut pipeline = Pipeline::new(&forged, &mut memory).unwrap();
+                    for sample in values_of(&mut random).chunks_exact(2) {
+                        if let Ok(Some(result)) = pipeline.push(sample) {
+                            assert!(result.score.is_finite());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 500 && ran > 500, "{refused} refused, {ran} ran: the test must see both");
+}
+
+/// Samples far beyond what the network was quantised for.
+fn values_of(random: &mut Random) -> Vec<f32> {
+    (0..2 * 40).map(|_| random.between(-1e5, 1e5) as f32).collect()
+}
