@@ -1,13 +1,16 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
+use stonechat_core::detector::Detector;
 use stonechat_train::compile::DetectorFile;
-use stonechat_train::evaluate::{Report, Subject, Windows};
+use stonechat_train::dataset::Recording;
+use stonechat_train::evaluate::{Metrics, Report, Scored, Subject, Windows};
 use stonechat_train::replay::{replay, window_labels};
 
 use crate::Outcome;
 use crate::cmd::plot;
+use crate::cmd::train::float_twin_path;
 use crate::data::{LabelledArgs, Source};
 use crate::output::Output;
 
@@ -42,6 +45,45 @@ struct Evaluation<'a> {
     sensor_faults: usize,
     #[serde(flatten)]
     report: &'a Report,
+    /// The same network before it was quantised.
+    float_twin: Option<Metrics>,
+}
+
+fn text(evaluation: &Evaluation<'_>) -> String {
+    let mut report = evaluation.report.clone();
+    if let Some(twin) = &evaluation.float_twin {
+        let name = format!("{} in float32", evaluation.detector);
+        report.rows.insert(1, Metrics { name, ..twin.clone() });
+    }
+    report.table()
+}
+
+/// Measures a detector beside the controls; returns its scores and the sensor faults, too.
+fn measure(
+    detector: &Detector<'_>,
+    recording: &Recording,
+    normal: &Recording,
+) -> anyhow::Result<(Report, Scored, usize)> {
+    let replay = replay(detector, recording, |_, _| {})?;
+    let scored = replay.scored(detector.decision_rule().threshold);
+    let labels = window_labels(recording, &replay, detector);
+    let last_rows = replay.last_rows();
+    let coverage = detector.coverage();
+    let subject = Subject {
+        recording,
+        windows: Windows { last_rows: &last_rows, len: coverage.len + coverage.delay },
+        labels: &labels,
+        volume_window: None,
+    };
+    let report = Report::new(detector.name(), &scored, &subject, normal)
+        .with_context(|| format!("cannot evaluate `{}`", detector.name()))?;
+    Ok((report, scored, replay.faults))
+}
+
+/// Reads the float twin that training wrote beside an int8 detector, if it is of the same training.
+fn float_twin(path: &Path, detector: &Detector<'_>) -> Option<DetectorFile> {
+    let file = DetectorFile::read(&float_twin_path(path)).ok()?;
+    (file.detector().provenance() == detector.provenance()).then_some(file)
 }
 
 impl Args {
@@ -50,23 +92,14 @@ impl Args {
         let detector = file.detector();
         let recording = self.recordings.recording(output)?;
         let normal = self.recordings.read.read_all(&self.trained_on, output)?;
-        let replay = replay(&detector, &recording, |_, _| {})?;
-        let scored = replay.scored(detector.decision_rule().threshold);
-        let labels = window_labels(&recording, &replay, &detector);
-        let last_rows = replay.last_rows();
-        let coverage = detector.coverage();
-        let seen = coverage.len + coverage.delay;
-        let subject = Subject {
-            recording: &recording,
-            windows: Windows { last_rows: &last_rows, len: seen },
-            labels: &labels,
-            volume_window: None,
+        let (report, scored, sensor_faults) = measure(&detector, &recording, &normal)?;
+        let float_twin = match float_twin(&self.detector, &detector) {
+            Some(file) => measure(&file.detector(), &recording, &normal)?.0.rows.into_iter().next(),
+            None => None,
         };
-        let report = Report::new(detector.name(), &scored, &subject, &normal)
-            .with_context(|| format!("cannot evaluate `{}`", detector.name()))?;
         let evaluation =
-            Evaluation { detector: detector.name(), sensor_faults: replay.faults, report: &report };
-        output.result(&evaluation, || report.table());
+            Evaluation { detector: detector.name(), sensor_faults, report: &report, float_twin };
+        output.result(&evaluation, || text(&evaluation));
         if let Some(folder) = &self.plots {
             plot::write(folder, plot::Format::Svg, &plot::draw(&detector, &recording)?, output)?;
         }

@@ -1,5 +1,5 @@
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -236,6 +236,11 @@ fn shortest(number: f32) -> Value {
     serde_json::from_str(&number.to_string()).unwrap_or_else(|_| Value::from(number))
 }
 
+/// Where the network stands that an int8 detector was made from: `evaluate` puts it beside.
+pub(crate) fn float_twin_path(detector: &Path) -> PathBuf {
+    detector.with_extension("float32.detector")
+}
+
 #[derive(Serialize)]
 struct Report<'a> {
     detector: String,
@@ -269,6 +274,11 @@ impl Args {
         bar.finish_and_clear();
         std::fs::write(&path, trained.file.bytes())
             .with_context(|| format!("cannot write the detector `{}`", path.display()))?;
+        if let Some(twin) = &trained.float_twin {
+            let path = float_twin_path(&path);
+            std::fs::write(&path, twin.bytes())
+                .with_context(|| format!("cannot write the float twin `{}`", path.display()))?;
+        }
         let summary = &trained.summary;
         for channel in &summary.constant_channels {
             output.warn(format!(
@@ -294,8 +304,24 @@ fn text(report: &Report<'_>) -> String {
         Some(best) => format!("{}, best {best}", counted(summary.history.len(), "epoch")),
         None => "in one pass".to_owned(),
     };
+    let pruned = summary
+        .pruned_share
+        .map(|share| format!("\npruned      {:.1} % of the weights", share * 100.0));
+    let int8 = summary.quantisation.as_ref().map(|loss| {
+        let aware = loss.aware_auc.map(|area| {
+            let kept = if loss.aware_kept { "kept" } else { "not kept" };
+            format!("; trained with rounding {area:.3}, {kept}")
+        });
+        format!(
+            "\nint8        AUC {:.3} beside {:.3} in float32, on held-out rows against disturbed ones{}",
+            loss.int8_auc,
+            loss.float_auc,
+            aware.unwrap_or_default()
+        )
+    });
+    let rest = pruned.unwrap_or_default() + &int8.unwrap_or_default();
     format!(
-        "detector    {}\nfile        {} ({} bytes; {} bytes of RAM)\nwindows     {} to fit, {} to set the threshold\nfit         {epochs}\nthreshold   {:.4} (greatest normal score {:.4})",
+        "detector    {}\nfile        {} ({} bytes; {} bytes of RAM)\nwindows     {} to fit, {} to set the threshold\nfit         {epochs}\nthreshold   {:.4} (greatest normal score {:.4}){rest}",
         report.detector,
         report.file,
         summary.file_len,
