@@ -78,6 +78,10 @@ impl Product<'_> {
             self.tile::<WIDE, HIGH>(row, column);
             row += HIGH;
         }
+        while row + 4 <= self.rows {
+            self.tile::<WIDE, 4>(row, column);
+            row += 4;
+        }
         while row < self.rows {
             self.tile::<WIDE, 1>(row, column);
             row += 1;

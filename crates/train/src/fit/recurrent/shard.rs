@@ -123,9 +123,9 @@ impl Shard {
                 let point = step * self.rows + row;
                 let at = point * first.stride + first.units_padded;
                 let input = &mut self.cells[0].inputs[at..at + width];
-                input.copy_from_slice(rows.row(piece.first + step));
+                copy_row(input, rows.row(piece.first + step));
                 let target = &mut self.targets[point * padded..][..width];
-                target.copy_from_slice(rows.row(piece.first + step + ahead));
+                copy_row(target, rows.row(piece.first + step + ahead));
                 self.counted[point] = piece.counted.contains(&step);
             }
         }
@@ -287,6 +287,21 @@ impl Shard {
             depth: output.outputs,
         }
         .run(self.arch);
+    }
+}
+
+/// Copies a row that is often so short that calling `memcpy` would take longer than the copy.
+fn copy_row(to: &mut [f32], from: &[f32]) {
+    let (quads, rest) = from.as_chunks::<4>();
+    let (to_quads, to_rest) = to.as_chunks_mut::<4>();
+    for (to, from) in to_quads.iter_mut().zip(quads) {
+        *to = *from;
+    }
+    match (to_rest, rest) {
+        ([a, b, c], [x, y, z]) => (*a, *b, *c) = (*x, *y, *z),
+        ([a, b], [x, y]) => (*a, *b) = (*x, *y),
+        ([a], [x]) => *a = *x,
+        _ => {}
     }
 }
 
