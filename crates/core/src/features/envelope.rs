@@ -38,24 +38,22 @@ pub(super) fn compute(
     let half = fft_len / 2;
     let work = &mut work[..Planes::words(half)];
     let mut planes = Planes::new(work, half);
-    let input = planes.input();
-    let ones = core::iter::repeat(1.0);
-    spectrum::load(samples, ones, time::centre(samples), input.re, input.im);
+    spectrum::load(samples, time::centre(samples), &mut planes.input());
     planes.transform(turn);
-    let (mut plane, _) = planes.result();
-    unpack(&mut plane, turn);
+    let (plane, output) = planes.result();
+    unpack(&plane, turn, output);
     let (first, end) = range.bins(half);
-    let (first, end) = (first.max(1), end.min(half));
-    for parts in [&mut *plane.re, &mut *plane.im] {
-        parts[..first.min(half)].fill(0.0);
+    let (first, end) = (first.clamp(1, half), end.min(half));
+    for parts in output.chunks_exact_mut(half) {
+        parts[..first].fill(0.0);
         parts[end..].fill(0.0);
     }
-    // The inverse transform is the transform with real and imaginary parts exchanged.
-    if !Planes::input_is_first(half) {
-        let (result, input) = work.split_at_mut(2 * half);
-        input.copy_from_slice(result);
+    if Planes::input_is_first(half) {
+        let (input, output) = work.split_at_mut(2 * half);
+        input.copy_from_slice(output);
     }
     let mut planes = Planes::new(work, half);
+    // The inverse transform is the transform with real and imaginary parts exchanged.
     let input = planes.input();
     input.re.swap_with_slice(input.im);
     planes.transform(turn);
@@ -85,9 +83,7 @@ fn transform_envelope(
         *value = if gain > 0.0 { *value * gain - 1.0 } else { 0.0 };
     }
     let mut planes = Planes::new(free, half / 2);
-    let input = planes.input();
-    let weights = taper.iter().copied().step_by(2);
-    spectrum::load(envelope, weights, 0.0, input.re, input.im);
+    spectrum::load_half_tapered(envelope, taper, &mut planes.input());
     planes.transform(turn);
     let (plane, powers) = planes.result();
     power(&plane, turn, powers);

@@ -70,16 +70,10 @@ impl<'t> Turn<'t> {
         (self.cosines()[index], self.sines()[index])
     }
 
-    /// Returns the Hann window of `len` samples, a power of two not above the table's length:
-    /// (1 - cos(2πn / len)) / 2.
-    pub(super) fn hann(&self, len: usize) -> impl Iterator<Item = f32> + use<'t> {
-        let step = self.table.len() / len;
-        let (cosines, half) = (self.cosines(), len / 2);
-        // The second half mirrors the first: n and len - n.
-        (0..len).map(move |n| {
-            let mirrored = if n <= half { n } else { len - n };
-            0.5 - 0.5 * cosines[mirrored * step]
-        })
+    /// Returns the cosines of a whole turn: up to three quarters, and the rest.
+    pub(super) fn cosines_of_turn(&self) -> (&'t [f32], &'t [f32]) {
+        let quarter = self.table.len() / 4;
+        (&self.table[quarter..], &self.table[..quarter])
     }
 }
 
@@ -163,18 +157,50 @@ fn stage_count(len: usize) -> u32 {
     len.trailing_zeros().div_ceil(2)
 }
 
+/// Four neighbours, which a machine with vectors handles at once.
+type Lanes = [f32; 4];
+
+#[inline(always)]
+fn add(a: Lanes, b: Lanes) -> Lanes {
+    [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]]
+}
+
+#[inline(always)]
+fn subtract(a: Lanes, b: Lanes) -> Lanes {
+    [a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3]]
+}
+
+#[inline(always)]
+fn multiply(a: Lanes, b: Lanes) -> Lanes {
+    [a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]]
+}
+
+/// Complex numbers side by side: real parts, imaginary parts.
+type Complex = (Lanes, Lanes);
+
+/// (re + i im)(cos - i sin).
+#[inline(always)]
+fn turn_lanes_back((re, im): Complex, (cosine, sine): Complex) -> Complex {
+    (
+        add(multiply(re, cosine), multiply(im, sine)),
+        subtract(multiply(im, cosine), multiply(re, sine)),
+    )
+}
+
 /// The four outputs of a butterfly of radix 4 before their twiddles.
 #[inline(always)]
-fn butterfly(re: [f32; 4], im: [f32; 4]) -> ([f32; 4], [f32; 4]) {
-    let (sum_re, sum_im) = (re[0] + re[2], im[0] + im[2]);
-    let (difference_re, difference_im) = (re[0] - re[2], im[0] - im[2]);
-    let (odd_re, odd_im) = (re[1] + re[3], im[1] + im[3]);
+fn butterfly([a, b, c, d]: [Complex; 4]) -> [Complex; 4] {
+    let (sum_re, sum_im) = (add(a.0, c.0), add(a.1, c.1));
+    let (difference_re, difference_im) = (subtract(a.0, c.0), subtract(a.1, c.1));
+    let (odd_re, odd_im) = (add(b.0, d.0), add(b.1, d.1));
     // i times the difference of the odd ones.
-    let (turned_re, turned_im) = (im[3] - im[1], re[1] - re[3]);
-    (
-        [sum_re + odd_re, difference_re - turned_re, sum_re - odd_re, difference_re + turned_re],
-        [sum_im + odd_im, difference_im - turned_im, sum_im - odd_im, difference_im + turned_im],
-    )
+    let (turned_re, turned_im) = (subtract(d.1, b.1), subtract(b.0, d.0));
+    [
+        (add(sum_re, odd_re), add(sum_im, odd_im)),
+        (subtract(difference_re, turned_re), subtract(difference_im, turned_im)),
+        (subtract(sum_re, odd_re), subtract(sum_im, odd_im)),
+        (add(difference_re, turned_re), add(difference_im, turned_im)),
+    ]
 }
 
 /// (re + i im)(cos - i sin).
@@ -193,17 +219,21 @@ fn first_radix_4(points: usize, from: &Plane<'_>, to: &mut Plane<'_>, turn: Turn
     let (out_im, _) = to.im.as_chunks_mut::<4>();
     let (out_re, out_im) = (&mut out_re[..quarter], &mut out_im[..quarter]);
     for p in 0..quarter {
-        let (re, im) =
-            butterfly([re0[p], re1[p], re2[p], re3[p]], [im0[p], im1[p], im2[p], im3[p]]);
-        let (re1, im1) = turn_back(re[1], im[1], turn.at(p * step));
-        let (re2, im2) = turn_back(re[2], im[2], turn.at(2 * p * step));
-        let (re3, im3) = turn_back(re[3], im[3], turn.at(3 * p * step));
-        out_re[p] = [re[0], re1, re2, re3];
-        out_im[p] = [im[0], im1, im2, im3];
+        let (sum_re, sum_im) = (re0[p] + re2[p], im0[p] + im2[p]);
+        let (difference_re, difference_im) = (re0[p] - re2[p], im0[p] - im2[p]);
+        let (odd_re, odd_im) = (re1[p] + re3[p], im1[p] + im3[p]);
+        let (turned_re, turned_im) = (im3[p] - im1[p], re1[p] - re3[p]);
+        let first =
+            turn_back(difference_re - turned_re, difference_im - turned_im, turn.at(p * step));
+        let second = turn_back(sum_re - odd_re, sum_im - odd_im, turn.at(2 * p * step));
+        let third =
+            turn_back(difference_re + turned_re, difference_im + turned_im, turn.at(3 * p * step));
+        out_re[p] = [sum_re + odd_re, first.0, second.0, third.0];
+        out_im[p] = [sum_im + odd_im, first.1, second.1, third.1];
     }
 }
 
-fn quarters(plane: &[f32], quarter: usize) -> [&[f32]; 4] {
+fn quarters<T>(plane: &[T], quarter: usize) -> [&[T]; 4] {
     [0, 1, 2, 3].map(|part| &plane[part * quarter..][..quarter])
 }
 
@@ -212,34 +242,26 @@ fn radix_4(points: usize, stride: usize, from: &Plane<'_>, to: &mut Plane<'_>, t
     let quarter = points / 4;
     let step = turn.table.len() / points;
     let blocks = stride / 4;
-    let ([re, im], [out_re, out_im]) = (
-        [from.re.as_chunks::<4>().0, from.im.as_chunks::<4>().0],
-        [to.re.as_chunks_mut::<4>().0, to.im.as_chunks_mut::<4>().0],
-    );
-    let re = [0, 1, 2, 3].map(|part| &re[part * quarter * blocks..][..quarter * blocks]);
-    let im = [0, 1, 2, 3].map(|part| &im[part * quarter * blocks..][..quarter * blocks]);
-    for p in 0..quarter {
-        let twiddles = [turn.at(p * step), turn.at(2 * p * step), turn.at(3 * p * step)];
-        let out_re = &mut out_re[4 * p * blocks..][..4 * blocks];
-        let out_im = &mut out_im[4 * p * blocks..][..4 * blocks];
+    let re = quarters(from.re.as_chunks::<4>().0, quarter * blocks);
+    let im = quarters(from.im.as_chunks::<4>().0, quarter * blocks);
+    let outputs_re = to.re.as_chunks_mut::<4>().0.chunks_exact_mut(4 * blocks);
+    let outputs_im = to.im.as_chunks_mut::<4>().0.chunks_exact_mut(4 * blocks);
+    for (p, (out_re, out_im)) in outputs_re.zip(outputs_im).take(quarter).enumerate() {
+        let twiddle = |index: usize| {
+            let (cosine, sine) = turn.at(index * p * step);
+            ([cosine; 4], [sine; 4])
+        };
+        let (first, second, third) = (twiddle(1), twiddle(2), twiddle(3));
+        let place = p * blocks..(p + 1) * blocks;
+        let part = |index: usize| (&re[index][place.clone()], &im[index][place.clone()]);
+        let (a, b, c, d) = (part(0), part(1), part(2), part(3));
         for q in 0..blocks {
-            let index = p * blocks + q;
-            let mut results = [([0.0; 4], [0.0; 4]); 4];
-            let (re, im) = (re.map(|part| part[index]), im.map(|part| part[index]));
-            for lane in 0..4 {
-                let (re, im) = butterfly(re.map(|part| part[lane]), im.map(|part| part[lane]));
-                results[0].0[lane] = re[0];
-                results[0].1[lane] = im[0];
-                for part in 1..4 {
-                    let (re, im) = turn_back(re[part], im[part], twiddles[part - 1]);
-                    results[part].0[lane] = re;
-                    results[part].1[lane] = im;
-                }
-            }
-            for (part, (re, im)) in results.into_iter().enumerate() {
-                out_re[part * blocks + q] = re;
-                out_im[part * blocks + q] = im;
-            }
+            let results =
+                butterfly([(a.0[q], a.1[q]), (b.0[q], b.1[q]), (c.0[q], c.1[q]), (d.0[q], d.1[q])]);
+            (out_re[q], out_im[q]) = results[0];
+            (out_re[blocks + q], out_im[blocks + q]) = turn_lanes_back(results[1], first);
+            (out_re[2 * blocks + q], out_im[2 * blocks + q]) = turn_lanes_back(results[2], second);
+            (out_re[3 * blocks + q], out_im[3 * blocks + q]) = turn_lanes_back(results[3], third);
         }
     }
 }
@@ -256,20 +278,12 @@ fn radix_2(stride: usize, from: &Plane<'_>, to: &mut Plane<'_>) {
     }
 }
 
-/// Takes the transform of pairs of samples apart into that of the samples, in place: entry 0 holds
-/// X(0) and, as its imaginary part, X(len); entry k holds X(k), of 2 `len` samples.
-pub(super) fn unpack(plane: &mut Plane<'_>, turn: Turn<'_>) {
-    let len = plane.re.len();
-    let step = turn.table.len() / (2 * len);
-    (plane.re[0], plane.im[0]) = (plane.re[0] + plane.im[0], plane.re[0] - plane.im[0]);
-    plane.im[len / 2] = -plane.im[len / 2];
-    for k in 1..len / 2 {
-        let low = (plane.re[k], plane.im[k]);
-        let high = (plane.re[len - k], plane.im[len - k]);
-        let (even, odd) = take_apart(low, high, turn.at(k * step));
-        (plane.re[k], plane.im[k]) = (even.0 + odd.0, even.1 + odd.1);
-        (plane.re[len - k], plane.im[len - k]) = (even.0 - odd.0, odd.1 - even.1);
-    }
+/// Writes X(k), k = 0 to `len` - 1, of 2 `len` samples, whose pairs were transformed, as two halves
+/// of `[len]`: real parts, then imaginary ones.
+pub(super) fn unpack(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
+    let (re, im) = output.split_at_mut(plane.re.len());
+    unpack_into(plane, turn, &mut re[..], |re, _| re);
+    unpack_into(plane, turn, &mut im[..plane.re.len()], |_, im| im);
 }
 
 /// The transform of the even samples, and that of the odd ones turned by one sample.
@@ -283,13 +297,29 @@ fn take_apart(low: (f32, f32), high: (f32, f32), twiddle: (f32, f32)) -> ((f32, 
 /// Writes |X(k)|², k = 0 to `len`, of 2 `len` samples, whose pairs were transformed.
 pub(super) fn power(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
     let len = plane.re.len();
+    unpack_into(plane, turn, &mut output[..len], |re, im| re * re + im * im);
+    let last = plane.re[0] - plane.im[0];
+    output[len] = last * last;
+}
+
+/// Writes the real parts of X(k), k = 0 to `len` - 1.
+pub(super) fn real(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
+    unpack_into(plane, turn, &mut output[..plane.re.len()], |re, _| re);
+}
+
+#[inline(always)]
+fn unpack_into(
+    plane: &Plane<'_>,
+    turn: Turn<'_>,
+    output: &mut [f32],
+    value: impl Fn(f32, f32) -> f32,
+) {
+    let len = plane.re.len();
     let half = len / 2;
     let step = turn.table.len() / (2 * len);
-    let square = |(re, im): (f32, f32)| re * re + im * im;
-    output[0] = square((plane.re[0] + plane.im[0], 0.0));
-    output[len] = square((plane.re[0] - plane.im[0], 0.0));
-    output[half] = square((plane.re[half], plane.im[half]));
-    let (low, high) = output[..len].split_at_mut(half);
+    output[0] = value(plane.re[0] + plane.im[0], 0.0);
+    output[half] = value(plane.re[half], -plane.im[half]);
+    let (low, high) = output.split_at_mut(half);
     let (low, high) = (&mut low[1..], &mut high[1..]);
     let (re_low, re_high) = (&plane.re[1..half], &plane.re[half + 1..len]);
     let (im_low, im_high) = (&plane.im[1..half], &plane.im[half + 1..len]);
@@ -299,8 +329,8 @@ pub(super) fn power(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
         let mirrored = last - 1 - k;
         let (even, odd) =
             take_apart((re_low[k], im_low[k]), (re_high[mirrored], im_high[mirrored]), twiddle);
-        low[k] = square((even.0 + odd.0, even.1 + odd.1));
-        high[mirrored] = square((even.0 - odd.0, even.1 - odd.1));
+        low[k] = value(even.0 + odd.0, even.1 + odd.1);
+        high[mirrored] = value(even.0 - odd.0, odd.1 - even.1);
     };
     if step == 1 {
         for k in 0..last {

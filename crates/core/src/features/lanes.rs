@@ -1,11 +1,11 @@
 //! Sums and extremes over samples, in an order of their own.
 //!
-//! A running sum in one variable waits for each addition. Here sample i goes to lane i mod 16 and
+//! A running sum in one variable waits for each addition. Here sample i goes to lane i mod 32 and
 //! the lanes are added pairwise at the end: the order is fixed, so every machine gives the same
 //! bits, and a machine with vectors may use them. Pairwise sums also lose less to rounding.
 
 /// How many partial results run side by side.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 /// Sums `value` of each sample.
 #[inline(always)]

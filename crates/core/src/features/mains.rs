@@ -24,16 +24,17 @@ pub const MAINS_HZ_MAX: f32 = 65.0;
 /// The highest harmonic.
 pub const HARMONIC_ORDER_MAX: usize = 50;
 
-/// Frequencies that are tried first lie so far apart, in hertz.
-const COARSE_STEP_HZ: f32 = 2.5;
 /// The frequencies are tried on so many periods of the least frequency.
 const COARSE_PERIODS: f32 = 4.0;
 /// A window holds at least so many periods of the least frequency.
 const PERIODS_MIN: f32 = 3.0;
 /// So many oscillations run side by side.
 const LANES: usize = 8;
+const LANE_INDICES: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// After so many steps an oscillation is computed anew, so that roundings do not add up.
 const STEPS: usize = 64;
+/// The same where the lanes are oscillations of different steps.
+const STEPS_OF_ORDERS: usize = 256;
 
 /// Tells whether windows of `window_len` samples can be followed: at least three periods, and at
 /// least four samples in each.
@@ -65,24 +66,33 @@ struct Oscillations {
 }
 
 impl Oscillations {
-    fn new(phase: impl Fn(u32) -> u32, step: impl Fn(u32) -> u32) -> Self {
-        let mut new = Self {
-            cos: [0.0; LANES],
+    /// Makes oscillations of these steps at phase 0.
+    fn new(steps: [u32; LANES]) -> Self {
+        let steps = steps.map(cos_sin);
+        Self {
+            cos: [1.0; LANES],
             sin: [0.0; LANES],
-            step_cos: [0.0; LANES],
-            step_sin: [0.0; LANES],
-        };
-        for lane in 0..LANES {
-            (new.cos[lane], new.sin[lane]) = cos_sin(phase(lane as u32));
-            (new.step_cos[lane], new.step_sin[lane]) = cos_sin(step(lane as u32));
+            step_cos: steps.map(|step| step.0),
+            step_sin: steps.map(|step| step.1),
         }
-        new
     }
 
-    /// Samples side by side of one oscillation that starts at `phase` and goes on by `step`.
-    fn of_one(phase: u32, step: u32) -> Self {
-        let lanes = LANES as u32;
-        Self::new(|lane| phase.wrapping_add(step.wrapping_mul(lane)), |_| step.wrapping_mul(lanes))
+    /// Makes samples side by side of one oscillation: lane i is i steps ahead.
+    fn of_one(step: u32) -> Self {
+        let (step_cos, step_sin) = cos_sin(step.wrapping_mul(LANES as u32));
+        Self {
+            cos: [1.0; LANES],
+            sin: [0.0; LANES],
+            step_cos: [step_cos; LANES],
+            step_sin: [step_sin; LANES],
+        }
+    }
+
+    /// Sets the phases.
+    fn set(&mut self, phase: impl Fn(u32) -> u32) {
+        for lane in 0..LANES {
+            (self.cos[lane], self.sin[lane]) = cos_sin(phase(lane as u32));
+        }
     }
 
     #[inline(always)]
@@ -95,30 +105,49 @@ impl Oscillations {
     }
 }
 
-/// Returns Σ w(n) (x(n) - centre) e^(-iωn), w Hann's window of `taper_len` samples, whole or not,
-/// over the middle of the samples, which are no more.
-fn phasor(samples: &[f32], centre: f32, step: u32, taper_len: f32) -> (f32, f32) {
-    let (mut real, mut imaginary) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-    let taper_step = turns(1.0 / taper_len);
-    let margin = turns(0.5 * (taper_len - samples.len() as f32) / taper_len);
-    for (index, block) in samples.chunks(LANES * STEPS).enumerate() {
+/// Writes (1 + cos(phase)) / 2 for phases in equal steps: Hann's window.
+fn fill_taper(phase: u32, step: u32, taper: &mut [f32]) {
+    let mut wave = Oscillations::of_one(step);
+    for (index, block) in taper.chunks_mut(LANES * STEPS).enumerate() {
         let first = (index * LANES * STEPS) as u32;
-        let mut wave = Oscillations::of_one(step.wrapping_mul(first), step);
-        let taper_phase =
-            taper_step.wrapping_mul(first).wrapping_add(taper_step / 2).wrapping_add(margin);
-        let mut taper = Oscillations::of_one(taper_phase, taper_step);
-        let (chunks, rest) = block.as_chunks::<LANES>();
-        for chunk in chunks {
+        wave.set(|lane| phase.wrapping_add(step.wrapping_mul(first + lane)));
+        for chunk in block.chunks_mut(LANES) {
+            for (weight, cosine) in chunk.iter_mut().zip(&wave.cos) {
+                *weight = 0.5 + 0.5 * cosine;
+            }
+            wave.advance();
+        }
+    }
+}
+
+/// Fills Hann's window of `len` samples, whole or not, over the middle of the taper, which is no
+/// longer.
+fn fill_taper_of(len: f32, taper: &mut [f32]) {
+    // Where the first sample lies from the middle, as a share of the window: half a turn or less.
+    let before = turns(0.5 * (taper.len() as f32 - 1.0) / len);
+    fill_taper(before.wrapping_neg(), turns(1.0 / len), taper);
+}
+
+/// Returns Σ w(n) (x(n) - centre) e^(-iωn).
+fn phasor(samples: &[f32], taper: &[f32], centre: f32, step: u32) -> (f32, f32) {
+    let (mut real, mut imaginary) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    let mut wave = Oscillations::of_one(step);
+    let blocks = samples.chunks(LANES * STEPS).zip(taper.chunks(LANES * STEPS));
+    for (index, (block, taper)) in blocks.enumerate() {
+        let first = (index * LANES * STEPS) as u32;
+        wave.set(|lane| step.wrapping_mul(first + lane));
+        let ((chunks, rest), (weights, rest_weights)) =
+            (block.as_chunks::<LANES>(), taper.as_chunks::<LANES>());
+        for (chunk, weights) in chunks.iter().zip(weights) {
             for lane in 0..LANES {
-                let value = (chunk[lane] - centre) * (0.5 - 0.5 * taper.cos[lane]);
+                let value = (chunk[lane] - centre) * weights[lane];
                 real[lane] += value * wave.cos[lane];
                 imaginary[lane] -= value * wave.sin[lane];
             }
             wave.advance();
-            taper.advance();
         }
-        for (lane, sample) in rest.iter().enumerate() {
-            let value = (sample - centre) * (0.5 - 0.5 * taper.cos[lane]);
+        for (lane, (sample, weight)) in rest.iter().zip(rest_weights).enumerate() {
+            let value = (sample - centre) * weight;
             real[lane] += value * wave.cos[lane];
             imaginary[lane] -= value * wave.sin[lane];
         }
@@ -137,18 +166,38 @@ fn limited(hz: f32) -> f32 {
     }
 }
 
-/// Tries frequencies in steps and returns the one with the most power.
-fn coarse_hz(samples: &[f32], rate_hz: f32) -> f32 {
+/// Tries eight frequencies and returns the one with the most power.
+fn coarse_hz(samples: &[f32], rate_hz: f32, taper: &mut [f32]) -> f32 {
+    let taper = &mut taper[..samples.len()];
+    fill_taper_of(samples.len() as f32, taper);
     let centre = time::centre(samples);
+    let mut frequencies = [0.0; LANES];
+    for (index, hz) in frequencies.iter_mut().enumerate() {
+        let share = (index as f32 + 0.5) / LANES as f32;
+        *hz = MAINS_HZ_MIN + share * (MAINS_HZ_MAX - MAINS_HZ_MIN);
+    }
+    let steps = frequencies.map(|hz| turns(hz / rate_hz));
+    let (mut real, mut imaginary) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    let mut waves = Oscillations::new(steps);
+    let blocks = samples.chunks(STEPS_OF_ORDERS).zip(taper.chunks(STEPS_OF_ORDERS));
+    for (index, (block, taper)) in blocks.enumerate() {
+        let first = (index * STEPS_OF_ORDERS) as u32;
+        waves.set(|lane| steps[lane as usize].wrapping_mul(first));
+        for (sample, weight) in block.iter().zip(taper) {
+            let value = (sample - centre) * weight;
+            for lane in 0..LANES {
+                real[lane] += value * waves.cos[lane];
+                imaginary[lane] -= value * waves.sin[lane];
+            }
+            waves.advance();
+        }
+    }
     let (mut best_hz, mut best_power) = (MAINS_HZ_MIN, -1.0);
-    let mut hz = MAINS_HZ_MIN;
-    while hz <= MAINS_HZ_MAX {
-        let (real, imaginary) = phasor(samples, centre, turns(hz / rate_hz), samples.len() as f32);
+    for (hz, (real, imaginary)) in frequencies.into_iter().zip(real.into_iter().zip(imaginary)) {
         let power = real * real + imaginary * imaginary;
         if power > best_power {
             (best_hz, best_power) = (hz, power);
         }
-        hz += COARSE_STEP_HZ;
     }
     best_hz
 }
@@ -156,16 +205,18 @@ fn coarse_hz(samples: &[f32], rate_hz: f32) -> f32 {
 /// Betters an estimate by the phase gained from the first to the last stretch of the samples, each
 /// of as many whole cycles of the estimate as half of the samples hold, and of two at least: over
 /// one cycle the second harmonic leaks into the first.
-fn finer_hz(samples: &[f32], rate_hz: f32, hz: f32) -> f32 {
+fn finer_hz(samples: &[f32], rate_hz: f32, hz: f32, taper: &mut [f32]) -> f32 {
     let period = rate_hz / hz;
     let cycles = ((samples.len() as f32 / (2.0 * period)) as usize).max(2);
     let taper_len = cycles as f32 * period;
     let len = (taper_len as usize).clamp(1, samples.len());
+    let taper = &mut taper[..len];
+    fill_taper_of(taper_len, taper);
     let apart = samples.len() - len;
     let centre = time::centre(samples);
     let step = turns(hz / rate_hz);
-    let a = phasor(&samples[..len], centre, step, taper_len);
-    let b = phasor(&samples[apart..], centre, step, taper_len);
+    let a = phasor(&samples[..len], taper, centre, step);
+    let b = phasor(&samples[apart..], taper, centre, step);
     // b over a, turned back by what the estimate itself gains.
     let (cosine, sine) = cos_sin(step.wrapping_mul(apart as u32));
     let (real, imaginary) = (b.0 * a.0 + b.1 * a.1, b.1 * a.0 - b.0 * a.1);
@@ -175,19 +226,19 @@ fn finer_hz(samples: &[f32], rate_hz: f32, hz: f32) -> f32 {
 }
 
 /// Finds the mains frequency of a window, in hertz; 45 Hz where there is none.
-fn track(samples: &[f32], rate_hz: f32) -> f32 {
-    let head_len = ((COARSE_PERIODS * rate_hz / MAINS_HZ_MIN) as usize).min(samples.len());
-    let head = &samples[..head_len];
-    let mut hz = coarse_hz(head, rate_hz);
-    hz = finer_hz(head, rate_hz, hz);
-    // Over longer stretches the same phase is a smaller frequency; the doubling keeps what is still
-    // unknown below half a turn.
-    let mut len = head_len;
-    while len < samples.len() {
+fn track(samples: &[f32], rate_hz: f32, taper: &mut [f32]) -> f32 {
+    let mut len = ((COARSE_PERIODS * rate_hz / MAINS_HZ_MIN) as usize).min(samples.len());
+    let mut hz = coarse_hz(&samples[..len], rate_hz, taper);
+    hz = finer_hz(&samples[..len], rate_hz, hz, taper);
+    // Over longer stretches the same phase is a smaller frequency; what is still unknown must gain
+    // less than half a turn. The last estimate is always bettered once more over the whole window.
+    loop {
         len = (8 * len).min(samples.len());
-        hz = finer_hz(&samples[..len], rate_hz, hz);
+        hz = finer_hz(&samples[..len], rate_hz, hz, taper);
+        if len == samples.len() {
+            return hz;
+        }
     }
-    finer_hz(samples, rate_hz, hz)
 }
 
 /// The mains frequency of a window and the whole cycles at its end.
@@ -201,8 +252,6 @@ pub(super) struct Mains {
     half: usize,
     /// The sum of the taper's weights: half the length of the whole cycles in samples.
     weight: f32,
-    /// One sample's share of the whole cycles, in units of 2^-32.
-    taper_step: u32,
 }
 
 /// The work memory divided.
@@ -222,15 +271,17 @@ struct Work<'m> {
 impl Mains {
     /// Tracks the frequency and computes the taper.
     pub(super) fn new(samples: &[f32], rate_hz: f32, work: &mut [f32]) -> Self {
-        let hz = track(samples, rate_hz);
+        // Less than two thirds of the window: it holds three periods, and two are tapered.
+        let hz = track(samples, rate_hz, work);
         let period = rate_hz / hz;
         let cycles = (samples.len() as f32 / period) as usize;
         let len = cycles.max(1) as f32 * period;
         // Samples lie half a step from the middle, and inside the cycles.
         let half = ((0.5 * len + 0.5) as usize).clamp(1, (samples.len() / 2).max(1));
         let (step, taper_step) = (turns(hz / rate_hz), turns(1.0 / len));
-        let mains = Self { hz, step, half, weight: 0.5 * len, taper_step };
-        mains.fill_taper(mains.divide(work).taper);
+        let mains = Self { hz, step, half, weight: 0.5 * len };
+        // From the middle outwards, the first sample half a step from it.
+        fill_taper(taper_step / 2, taper_step, mains.divide(work).taper);
         mains
     }
 
@@ -241,23 +292,6 @@ impl Mains {
         let (taper, rest) = rest.split_at_mut(self.half);
         let (even, rest) = rest.split_at_mut(self.half);
         Work { cosines, sines, taper, even, odd: &mut rest[..self.half] }
-    }
-
-    /// Hann's window from its middle: (1 + cos(2π(j + 1/2) / len)) / 2, where `len`, that of the whole
-    /// cycles, is no whole number of samples.
-    fn fill_taper(&self, taper: &mut [f32]) {
-        let step = self.taper_step;
-        for (index, block) in taper.chunks_mut(LANES * STEPS).enumerate() {
-            let first = (index * LANES * STEPS) as u32;
-            let mut wave =
-                Oscillations::of_one(step.wrapping_mul(first).wrapping_add(step / 2), step);
-            for chunk in block.chunks_mut(LANES) {
-                for (weight, cosine) in chunk.iter_mut().zip(&wave.cos) {
-                    *weight = 0.5 + 0.5 * cosine;
-                }
-                wave.advance();
-            }
-        }
     }
 
     /// Returns the samples before the middle of the whole cycles, and those behind it.
@@ -279,15 +313,14 @@ impl Mains {
         for first in (0..orders).step_by(LANES) {
             let order = |lane: u32| first as u32 + 1 + lane;
             let (mut cosines, mut sines) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-            let blocks = work.even.chunks(2 * STEPS).zip(work.odd.chunks(2 * STEPS));
+            let mut wave =
+                Oscillations::new(LANE_INDICES.map(|i| self.step.wrapping_mul(order(i))));
+            let blocks = work.even.chunks(STEPS_OF_ORDERS).zip(work.odd.chunks(STEPS_OF_ORDERS));
             for (index, (even, odd)) in blocks.enumerate() {
                 // Samples lie half a step from the middle.
-                let at = (index * 2 * STEPS) as u32;
+                let at = (index * STEPS_OF_ORDERS) as u32;
                 let start = self.step.wrapping_mul(at).wrapping_add(self.step / 2);
-                let mut wave = Oscillations::new(
-                    |lane| start.wrapping_mul(order(lane)),
-                    |lane| self.step.wrapping_mul(order(lane)),
-                );
+                wave.set(|lane| start.wrapping_mul(order(lane)));
                 for (even, odd) in even.iter().zip(odd) {
                     for lane in 0..LANES {
                         cosines[lane] += even * wave.cos[lane];

@@ -9,7 +9,7 @@
 //!
 //! Cepstral coefficients are the orthonormal DCT-II of log-mel (Davis and Mermelstein 1980).
 
-use super::fft::{Planes, Turn, cosine_of_turn, power};
+use super::fft::{Plane, Planes, Turn, cosine_of_turn, power};
 use super::parameter::Frames;
 use super::spectrum;
 
@@ -125,8 +125,7 @@ pub(super) fn compute(
     let starts = samples.windows(frames.frame_len()).step_by(frames.hop());
     for (frame, output) in starts.zip(output.chunks_exact_mut(frames.outputs())) {
         let mut planes = Planes::new(planes_memory, half);
-        let input = planes.input();
-        spectrum::load(frame, turn.hann(frame.len()), 0.0, input.re, input.im);
+        load(frame, turn, &mut planes.input());
         planes.transform(turn);
         let (plane, powers) = planes.result();
         power(&plane, turn, powers);
@@ -134,6 +133,32 @@ pub(super) fn compute(
         log_mel(&powers[..=half], &tables, bands);
         if frames.coefficients > 0 {
             cepstrum(mel, tables.cosines, output);
+        }
+    }
+}
+
+/// Writes the samples of a frame as pairs, tapered by the Hann window that the cosines of a turn give.
+fn load(frame: &[f32], turn: Turn<'_>, input: &mut Plane<'_>) {
+    let (cosines, others) = turn.cosines_of_turn();
+    let step = (cosines.len() + others.len()) / frame.len();
+    let (before, behind) = frame.split_at(3 * frame.len() / 4);
+    let (re, re_behind) = input.re.split_at_mut(before.len() / 2);
+    let (im, im_behind) = input.im.split_at_mut(before.len() / 2);
+    for (samples, cosines, re, im) in
+        [(before, cosines, re, im), (behind, others, re_behind, im_behind)]
+    {
+        let (pairs, _) = samples.as_chunks::<2>();
+        let weighted = |sample: f32, cosine: f32| sample * (0.5 - 0.5 * cosine);
+        if step == 1 {
+            let (weights, _) = cosines.as_chunks::<2>();
+            for (((pair, weights), re), im) in pairs.iter().zip(weights).zip(re).zip(im) {
+                (*re, *im) = (weighted(pair[0], weights[0]), weighted(pair[1], weights[1]));
+            }
+        } else {
+            for (index, ((pair, re), im)) in pairs.iter().zip(re).zip(im).enumerate() {
+                let (even, odd) = (cosines[2 * index * step], cosines[(2 * index + 1) * step]);
+                (*re, *im) = (weighted(pair[0], even), weighted(pair[1], odd));
+            }
         }
     }
 }

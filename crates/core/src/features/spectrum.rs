@@ -4,7 +4,7 @@
 //! its length is no power of two, continued with zeros up to the next one, N. With P(k) = |X(k)|²,
 //! k = 0 to N/2, bin k lies at k rate / N hertz. Functions of the spectrum leave out bin 0.
 
-use super::fft::{FFT_LEN_MIN, Planes, Turn, power};
+use super::fft::{FFT_LEN_MIN, Plane, Planes, Turn, power, real};
 use super::parameter::{Band, Bands};
 use super::{lanes, time};
 
@@ -34,60 +34,56 @@ pub(super) fn place(fft_len: usize) -> core::ops::RangeInclusive<usize> {
     fft_len..=fft_len + fft_len / 2
 }
 
-/// Writes tapered samples less `centre` as pairs, and zeros behind them.
-pub(super) fn load(
-    samples: &[f32],
-    taper: impl Iterator<Item = f32>,
-    centre: f32,
-    re: &mut [f32],
-    im: &mut [f32],
-) {
-    let mut taper = taper;
+/// Writes samples less `centre` as pairs, and zeros behind them.
+pub(super) fn load(samples: &[f32], centre: f32, input: &mut Plane<'_>) {
     let (pairs, rest) = samples.as_chunks::<2>();
-    for ((pair, re), im) in pairs.iter().zip(&mut *re).zip(&mut *im) {
-        *re = (pair[0] - centre) * taper.next().unwrap_or(0.0);
-        *im = (pair[1] - centre) * taper.next().unwrap_or(0.0);
+    for ((pair, re), im) in pairs.iter().zip(&mut *input.re).zip(&mut *input.im) {
+        (*re, *im) = (pair[0] - centre, pair[1] - centre);
     }
-    let mut filled = pairs.len();
-    if let [last] = rest {
-        re[filled] = (last - centre) * taper.next().unwrap_or(0.0);
-        im[filled] = 0.0;
-        filled += 1;
-    }
-    re[filled..].fill(0.0);
-    im[filled..].fill(0.0);
+    load_rest(pairs.len(), rest.first().map(|last| last - centre), input);
 }
 
-/// As [`load`], with the weights in a slice.
-pub(super) fn load_tapered(
-    samples: &[f32],
-    taper: &[f32],
-    centre: f32,
-    re: &mut [f32],
-    im: &mut [f32],
-) {
+/// As [`load`], times the weights.
+fn load_tapered(samples: &[f32], taper: &[f32], centre: f32, input: &mut Plane<'_>) {
     let (pairs, rest) = samples.as_chunks::<2>();
     let (weights, rest_weights) = taper.as_chunks::<2>();
-    for (((pair, weights), re), im) in pairs.iter().zip(weights).zip(&mut *re).zip(&mut *im) {
-        *re = (pair[0] - centre) * weights[0];
-        *im = (pair[1] - centre) * weights[1];
+    let values = pairs.iter().zip(weights);
+    for (((pair, weights), re), im) in values.zip(&mut *input.re).zip(&mut *input.im) {
+        (*re, *im) = ((pair[0] - centre) * weights[0], (pair[1] - centre) * weights[1]);
     }
-    let mut filled = pairs.len();
-    if let ([last], [weight]) = (rest, rest_weights) {
-        re[filled] = (last - centre) * weight;
-        im[filled] = 0.0;
+    let last = rest.first().zip(rest_weights.first());
+    load_rest(pairs.len(), last.map(|(last, weight)| (last - centre) * weight), input);
+}
+
+/// As [`load_tapered`], with every other weight of the taper.
+pub(super) fn load_half_tapered(samples: &[f32], taper: &[f32], input: &mut Plane<'_>) {
+    let (pairs, rest) = samples.as_chunks::<2>();
+    let values = pairs.iter().zip(taper.chunks(4));
+    for (((pair, weights), re), im) in values.zip(&mut *input.re).zip(&mut *input.im) {
+        // The last chunk may lack the weight that is left out.
+        if let [even, _, odd, ..] = weights {
+            (*re, *im) = (pair[0] * even, pair[1] * odd);
+        }
+    }
+    let last = rest.first().zip(taper.get(4 * pairs.len()));
+    load_rest(pairs.len(), last.map(|(last, weight)| last * weight), input);
+}
+
+/// Writes a last sample without a pair, and zeros.
+fn load_rest(mut filled: usize, last: Option<f32>, input: &mut Plane<'_>) {
+    if let Some(last) = last {
+        (input.re[filled], input.im[filled]) = (last, 0.0);
         filled += 1;
     }
-    re[filled..].fill(0.0);
-    im[filled..].fill(0.0);
+    input.re[filled..].fill(0.0);
+    input.im[filled..].fill(0.0);
 }
 
 /// Computes the power spectrum of a window into its [`place`].
 pub(super) fn compute(samples: &[f32], taper: &[f32], turn: Turn<'_>, work: &mut [f32]) {
     let half = fft_len(samples.len()) / 2;
     let mut planes = Planes::new(&mut work[..Planes::words(half)], half);
-    let input = planes.input();
-    load_tapered(samples, taper, time::centre(samples), input.re, input.im);
+    load_tapered(samples, taper, time::centre(samples), &mut planes.input());
     planes.transform(turn);
     let (plane, output) = planes.result();
     power(&plane, turn, output);
@@ -243,9 +239,7 @@ pub(super) fn autocorrelation_peak(samples: &[f32], turn: Turn<'_>, work: &mut [
     let half = autocorrelation_fft_len(samples.len()) / 2;
     let work = &mut work[..Planes::words(half)];
     let mut planes = Planes::new(work, half);
-    let input = planes.input();
-    let ones = core::iter::repeat(1.0);
-    load(samples, ones, time::centre(samples), input.re, input.im);
+    load(samples, time::centre(samples), &mut planes.input());
     planes.transform(turn);
     let (plane, output) = planes.result();
     power(&plane, turn, output);
@@ -257,16 +251,22 @@ pub(super) fn autocorrelation_peak(samples: &[f32], turn: Turn<'_>, work: &mut [
         first[..=half].copy_from_slice(&second[..=half]);
         (first, second)
     };
-    let power_at = |k: usize| powers[if k <= half { k } else { 2 * half - k }];
     let (re, im) = input.split_at_mut(half);
-    for (k, (re, im)) in re.iter_mut().zip(im).enumerate() {
-        (*re, *im) = (power_at(2 * k), power_at(2 * k + 1));
+    let (re_rising, re_falling) = re.split_at_mut(half / 2);
+    let (im_rising, im_falling) = im.split_at_mut(half / 2);
+    let (pairs, _) = powers[..half].as_chunks::<2>();
+    for ((pair, re), im) in pairs.iter().zip(re_rising).zip(im_rising) {
+        (*re, *im) = (pair[0], pair[1]);
+    }
+    let (pairs, _) = powers[1..=half].as_chunks::<2>();
+    for ((pair, re), im) in pairs.iter().rev().zip(re_falling).zip(im_falling) {
+        (*re, *im) = (pair[1], pair[0]);
     }
     let mut planes = Planes::new(work, half);
     planes.transform(turn);
-    let (mut plane, _) = planes.result();
-    super::fft::unpack(&mut plane, turn);
-    let correlations = &plane.re[..=samples.len() / 2];
+    let (plane, output) = planes.result();
+    real(&plane, turn, output);
+    let correlations = &output[..=samples.len() / 2];
     let energy = correlations[0];
     if energy <= 0.0 {
         return 0.0;
