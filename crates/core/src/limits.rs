@@ -80,3 +80,5 @@ pub const SENSOR_RANGE_ABS_MAX: f32 = 1.0e9;
 pub const TREES_MAX: usize = 4_096;
 /// The most classes between which a random forest tells.
 pub const FOREST_CLASSES_MAX: usize = 16;
+/// The most random features of a one-class SVM.
+pub const ONE_CLASS_FEATURES_MAX: usize = 4_096;

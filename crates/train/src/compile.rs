@@ -102,6 +102,12 @@ impl Model {
     pub fn engine(&self) -> EngineKind {
         self.engine
     }
+
+    /// Returns the model as it stands in the detector file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The z-score model; vectors are as long as the feature vector, in scaled units.

@@ -58,3 +58,9 @@ pub const CAPTURE_READINGS_MAX: usize = 10_000_000;
 pub const METER_FILE_BYTES_MAX: u64 = 1 << 30;
 /// Most samples of the waveform in a meter's row.
 pub const METER_WAVEFORM_LEN_MAX: usize = 100_000;
+/// Most rows that a one-class SVM is fitted to; of more, so many are drawn.
+pub const ONE_CLASS_ROWS_MAX: usize = 10_000;
+/// Most entries of its kernel matrix that are kept.
+pub const ONE_CLASS_CACHE_LEN_MAX: usize = 1 << 26;
+/// Rows over which its form for the device is found.
+pub const ONE_CLASS_PROJECTION_ROWS: usize = 2_000;

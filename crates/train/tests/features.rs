@@ -195,11 +195,11 @@ fn distortion_is_right_at_every_fundamental() {
             + 0.1 * f64::from(step)
             + random.between(0.0, 0.09).min(65.0 - 45.0 - 0.1 * f64::from(step));
         let distortion = [0.0, 0.01, 0.05, 0.3][step as usize % 4];
-        let mut parts = vec![(1.0, 325.0, random.between(0.0, 6.28))];
+        let mut parts = vec![(1.0, 325.0, random.between(-3.1, 3.1))];
         for order in 2..=40 {
             if f64::from(order) * hz < 0.49 * rate_hz && random.uniform() < 0.7 {
                 let amplitude = 325.0 * distortion * random.uniform() / f64::from(order).sqrt();
-                parts.push((f64::from(order), amplitude, random.between(0.0, 6.28)));
+                parts.push((f64::from(order), amplitude, random.between(-3.1, 3.1)));
             }
         }
         let sample = |n: usize| {
