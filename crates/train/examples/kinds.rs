@@ -62,43 +62,42 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every kind with small settings, networks in both precisions, recurrent ones in both forms and cells.
+/// Kind, name and settings: every kind, networks in both precisions, recurrent ones in both forms and
+/// cells.
+const CHOICES: [(&str, &str, &str); 17] = [
+    ("z-score", "zscore_adaptive", "alpha=0.02"),
+    ("robust-z-score", "robust_zscore", "alpha=0.02"),
+    ("mahalanobis", "mahalanobis", ""),
+    ("pca", "pca", ""),
+    ("dense", "dense_trained_int8", "encoder=[8,3] fit.epochs=20"),
+    ("recurrent", "lstm_int8", "fit.epochs=5"),
+    ("recurrent", "lstm_float", "fit.epochs=5 precision=\"float32\""),
+    ("recurrent", "gru_int8", "fit.epochs=5 cell=\"gru\""),
+    ("recurrent", "lstm_stateful_int8", "fit.epochs=5 form=\"stateful\""),
+    (
+        "recurrent",
+        "gru_stateful_float",
+        "fit.epochs=5 form=\"stateful\" cell=\"gru\" precision=\"float32\"",
+    ),
+    ("convolution", "convolution_int8", "fit.epochs=10"),
+    ("convolution", "convolution_float", "fit.epochs=10 precision=\"float32\""),
+    ("random-forest", "random_forest", "trees=20"),
+    ("isolation-forest", "isolation_forest", "trees=20"),
+    ("one-class", "one_class", ""),
+    ("neighbour", "neighbour", ""),
+    ("learner", "learner", "warm_up=50"),
+];
+
 fn choices() -> Result<Vec<(String, DetectorChoice)>, Box<dyn Error>> {
-    let changes: &[(&str, &str, &[(&str, &str)])] = &[
-        ("z-score", "zscore_adaptive", &[("alpha", "0.02")]),
-        ("robust-z-score", "robust_zscore", &[("alpha", "0.02")]),
-        ("mahalanobis", "mahalanobis", &[]),
-        ("pca", "pca", &[]),
-        ("dense", "dense_trained_int8", &[("encoder", "[8,3]"), ("fit.epochs", "20")]),
-        ("recurrent", "lstm_int8", &[("fit.epochs", "5")]),
-        ("recurrent", "lstm_float", &[("fit.epochs", "5"), ("precision", "\"float32\"")]),
-        ("recurrent", "gru_int8", &[("fit.epochs", "5"), ("cell", "\"gru\"")]),
-        ("recurrent", "lstm_stateful_int8", &[("fit.epochs", "5"), ("form", "\"stateful\"")]),
-        (
-            "recurrent",
-            "gru_stateful_float",
-            &[
-                ("fit.epochs", "5"),
-                ("form", "\"stateful\""),
-                ("cell", "\"gru\""),
-                ("precision", "\"float32\""),
-            ],
-        ),
-        ("convolution", "convolution_int8", &[("fit.epochs", "10")]),
-        ("convolution", "convolution_float", &[("fit.epochs", "10"), ("precision", "\"float32\"")]),
-        ("random-forest", "random_forest", &[("trees", "20")]),
-        ("isolation-forest", "isolation_forest", &[("trees", "20")]),
-        ("neighbour", "neighbour", &[]),
-        ("learner", "learner", &[("warm_up", "50")]),
-    ];
-    let choice = |&(kind, name, settings): &(&str, &str, &[(&str, &str)])| {
+    let choice = |(kind, name, settings): (&str, &str, &str)| {
         let mut choice = DetectorChoice::of_kind(kind)?;
-        for (setting, value) in settings {
+        for setting in settings.split_whitespace() {
+            let (setting, value) = setting.split_once('=').ok_or("a setting is NAME=VALUE")?;
             choice.set(setting, serde_json::from_str(value)?)?;
         }
         Ok((name.to_owned(), choice))
     };
-    changes.iter().map(choice).collect()
+    CHOICES.into_iter().map(choice).collect()
 }
 
 /// So many rows give so many results, with room for what sensor faults cost.
