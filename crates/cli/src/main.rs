@@ -36,7 +36,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Demo(cmd::demo::Args),
+    Demo(Box<cmd::demo::Args>),
     Serve(cmd::serve::Args),
     Train(Box<cmd::train::Args>),
     Detectors(cmd::detectors::Args),
