@@ -2,7 +2,7 @@
 
 mod feature;
 
-pub use feature::{FeatureError, parse_feature, parse_features};
+pub use feature::{FeatureError, parse_feature, parse_features, spell_feature};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

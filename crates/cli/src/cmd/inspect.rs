@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use stonechat_core::detector::Detector;
 use stonechat_train::compile::DetectorFile;
+use stonechat_train::recipe::spell_feature;
 
 use crate::Outcome;
 use crate::output::{Output, counted};
@@ -59,9 +60,7 @@ fn contents<'a>(detector: &Detector<'a>) -> Contents<'a> {
     let rule = detector.decision_rule();
     let names: Vec<&str> = detector.channels().map(|channel| channel.name).collect();
     let feature = |feature: stonechat_core::features::Feature| {
-        let parameter =
-            if feature.parameter > 0 { format!(":{}", feature.parameter) } else { String::new() };
-        format!("{}/{}{parameter}", names[usize::from(feature.channel)], feature.kind.name())
+        format!("{}/{}", names[usize::from(feature.channel)], spell_feature(&feature))
     };
     Contents {
         name: detector.name(),

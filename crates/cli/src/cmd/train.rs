@@ -55,8 +55,17 @@ pub(crate) struct RecipeArgs {
     /// Samples from one window to the next; without it, 1 for windows up to 64 samples, else a whole window.
     #[arg(long, value_name = "SAMPLES")]
     stride: Option<usize>,
-    /// Features of each channel; without it, those that suit the detector: samples[:BLOCK], centred_samples[:BLOCK], mean, variance,
-    /// standard_deviation, rms, minimum, maximum, peak_to_peak, slope, rolling_mean:SAMPLES.
+    /// Features of each channel, or behind @ of one; without it, those that suit the detector.
+    ///
+    /// Of time: samples[:BLOCK], centred_samples[:BLOCK], mean, variance, standard_deviation, rms,
+    /// minimum, maximum, peak_to_peak, slope, rolling_mean:SAMPLES, skewness, kurtosis, crest_factor,
+    /// zero_crossing_rate, median_abs_deviation, autocorrelation_peak, maximum_difference.
+    /// Of the spectrum: band_energy:BANDS[:LOW-HIGH %], spectral_centroid, spectral_rolloff[:%],
+    /// spectral_flatness, dominant_frequency, log_mel:BANDS[:FRAME[:HOP]],
+    /// mfcc:COEFFICIENTS[:BANDS[:FRAME[:HOP]]]. Of bearings: envelope_band_energy:BANDS[:LOW-HIGH %],
+    /// envelope_amplitude:HZ[:MULTIPLES[:LOW-HIGH %]]. Of the mains: fundamental_frequency,
+    /// harmonics[:ORDER], thd[:ORDER], mains_rms, active_power:CURRENT@VOLTAGE, reactive_power,
+    /// apparent_power, power_factor.
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     features: Vec<String>,
     /// Widths of the encoder's layers, such as 16,4; the decoder mirrors them.

@@ -146,6 +146,33 @@ pub fn parse_feature(text: &str, channel: u16, window_len: usize) -> Result<Feat
     Ok(feature)
 }
 
+/// Writes a feature as [`parse_feature`] reads it.
+#[must_use]
+pub fn spell_feature(feature: &Feature) -> String {
+    let name = feature.kind.name();
+    let parameter = feature.parameter;
+    let numbers = match feature.kind {
+        FeatureKind::BandEnergy | FeatureKind::EnvelopeBandEnergy => Bands::unpack(parameter)
+            .map(|bands| format!("{}:{}", bands.count, percent(bands.range))),
+        FeatureKind::EnvelopeAmplitude => Lines::unpack(parameter).map(|lines| {
+            let frequency_hz = f64::from(lines.frequency_dhz) / 10.0;
+            format!("{frequency_hz}:{}:{}", lines.count, percent(lines.range))
+        }),
+        FeatureKind::LogMel => Frames::unpack(parameter)
+            .map(|frames| format!("{}:{}:{}", frames.bands, frames.frame_len(), frames.hop())),
+        FeatureKind::MelCepstrum => Frames::unpack(parameter).map(|frames| {
+            let Frames { bands, coefficients, .. } = frames;
+            format!("{coefficients}:{bands}:{}:{}", frames.frame_len(), frames.hop())
+        }),
+        kind => kind.takes_parameter().then(|| parameter.to_string()),
+    };
+    numbers.map_or_else(|| name.to_owned(), |numbers| format!("{name}:{numbers}"))
+}
+
+fn percent(band: Band) -> String {
+    format!("{}-{}", band.low_percent, band.high_percent)
+}
+
 fn kind_of(name: &str) -> Result<FeatureKind, FeatureError> {
     let found = FeatureKind::ALL.into_iter().find(|kind| kind.name() == name);
     found.ok_or_else(|| FeatureError::Unknown {
@@ -322,6 +349,27 @@ mod tests {
             ("active_power:1", 1_280, 1),
         ] {
             assert_eq!(output_len(text, window_len), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_spelt_is_read_back() {
+        for text in [
+            "samples:4",
+            "rms",
+            "rolling_mean:8",
+            "band_energy:8:10-50",
+            "spectral_rolloff",
+            "log_mel:32",
+            "log_mel:128:1024:512",
+            "mfcc:13:20:256:128",
+            "envelope_amplitude:107.3:3:20-80",
+            "thd",
+            "active_power:1",
+        ] {
+            let feature = parse_feature(text, 0, 3_072).expect(text);
+            let spelt = spell_feature(&feature);
+            assert_eq!(parse_feature(&spelt, 0, 3_072), Ok(feature), "{text} as {spelt}");
         }
     }
 

@@ -50,9 +50,7 @@ impl Plan {
     fn new(network: &impl Network) -> Self {
         let layout = network.layout();
         let (ring, code) = match layout.form {
-            RecurrentForm::Staggered => {
-                (layout.steps * layout.vector_len, network.code_words())
-            }
+            RecurrentForm::Staggered => (layout.steps * layout.vector_len, network.code_words()),
             RecurrentForm::Stateful => (0, 0),
         };
         Self {
