@@ -455,7 +455,7 @@ fn choices_of_the_recipe_out_of_bounds() {
         (
             "--features",
             "sampels",
-            "there is no feature `sampels`; there are samples, mean, variance, standard_deviation, rms, minimum, maximum, peak_to_peak, slope, rolling_mean, centred_samples",
+            "there is no feature `sampels`; there are samples, mean, variance, standard_deviation, rms, minimum, maximum, peak_to_peak, slope, rolling_mean, centred_samples, skewness, kurtosis, crest_factor, zero_crossing_rate, median_abs_deviation, autocorrelation_peak, maximum_difference, band_energy, spectral_centroid, spectral_rolloff, spectral_flatness, dominant_frequency, log_mel, mfcc, envelope_band_energy, envelope_amplitude, fundamental_frequency, harmonics, thd, mains_rms, active_power, reactive_power, apparent_power, power_factor",
         ),
         (
             "--features",

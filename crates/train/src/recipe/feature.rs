@@ -164,7 +164,7 @@ pub fn spell_feature(feature: &Feature) -> String {
             let Frames { bands, coefficients, .. } = frames;
             format!("{coefficients}:{bands}:{}:{}", frames.frame_len(), frames.hop())
         }),
-        kind => kind.takes_parameter().then(|| parameter.to_string()),
+        kind => (kind.takes_parameter() || kind.reads_current()).then(|| parameter.to_string()),
     };
     numbers.map_or_else(|| name.to_owned(), |numbers| format!("{name}:{numbers}"))
 }
