@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use stonechat_core::detector::Detector;
+use stonechat_core::detector::{Detector, Engine};
 use stonechat_train::cost::cost;
 use stonechat_train::recipe::{DetectorChoice, Recipe};
 use stonechat_train::threshold::ThresholdRule;
@@ -103,7 +103,8 @@ fn choices() -> Result<Vec<(String, DetectorChoice)>, Box<dyn Error>> {
 /// So many rows give so many results, with room for what sensor faults cost.
 fn rows_of(detector: &Detector<'_>, windows: usize) -> usize {
     let coverage = detector.coverage();
-    let spacing = if coverage.delay > 0 || coverage.len > WINDOW_LEN { STRIDE } else { 1 };
+    let is_recurrent = matches!(detector.engine(), Engine::Recurrent(_) | Engine::RecurrentInt8(_));
+    let spacing = if is_recurrent { STRIDE } else { 1 };
     let rows = windows * detector.stride() * spacing + coverage.len + coverage.delay;
     rows + rows / FAULT_PERIOD * 2 * (coverage.len + coverage.delay)
 }

@@ -26,6 +26,9 @@ const RANGE: (f32, f32) = (-40.0, 125.0);
 /// anywhere in a window.
 const FAULT_PERIOD: usize = 1_009;
 
+/// Windows of every feature that the chip and the host must agree on, at most.
+const WINDOWS_OF_FEATURES: u32 = 1_000;
+
 /// A detector with a recording.
 pub(super) struct Case {
     /// Names it in reports.
@@ -60,7 +63,8 @@ impl Case {
 pub(super) fn all(windows: u32) -> Result<Vec<Case>> {
     Ok(vec![
         case("zscore", windows, moments_design())?,
-        case("features", windows, features_design())?,
+        // These take some hundred times the instructions of the others.
+        case("features", windows.min(WINDOWS_OF_FEATURES), features_design())?,
         autoencoder("dense16_float", windows, EngineKind::Dense, &DENSE_16)?,
         autoencoder("dense16_int8", windows, EngineKind::DenseInt8, &DENSE_16)?,
     ])
