@@ -106,5 +106,7 @@ fn rows_of(detector: &Detector<'_>, windows: usize) -> usize {
     let is_recurrent = matches!(detector.engine(), Engine::Recurrent(_) | Engine::RecurrentInt8(_));
     let spacing = if is_recurrent { STRIDE } else { 1 };
     let rows = windows * detector.stride() * spacing + coverage.len + coverage.delay;
-    rows + rows / FAULT_PERIOD * 2 * (coverage.len + coverage.delay)
+    // A fault costs what had been gathered, and a forecaster warms up once more.
+    let lost = 2 * (coverage.len + coverage.delay + WINDOW_LEN);
+    rows + (rows / FAULT_PERIOD + 1) * lost
 }
