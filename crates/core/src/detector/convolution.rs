@@ -96,6 +96,11 @@ impl ConvolutionLayerEntry {
         u64::from(self.product.outputs) * self.geometry().output_len() as u64
     }
 
+    /// Returns how many numbers are gathered, place by place, from under the kernel.
+    pub(super) fn gathered(&self) -> u64 {
+        u64::from(self.product.inputs) * self.geometry().output_len() as u64
+    }
+
     /// Returns how its output lies over its input.
     #[must_use]
     pub fn geometry(&self) -> Geometry {

@@ -59,6 +59,7 @@ impl<'d> ConvolutionInt8<'d> {
         for entry in self.layers.entries {
             work.int8_macs += entry.outputs() * u64::from(entry.product.inputs);
             work.requantised += entry.outputs();
+            work.integer_steps += entry.gathered() / 3;
         }
         // Into int8 a division and a rounding, back a product, then the residual.
         let count = self.layers.vector_len();

@@ -5,7 +5,7 @@
 //! bits, and a machine with vectors may use them. Pairwise sums also lose less to rounding.
 
 /// How many partial results run side by side.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 
 /// Sums `value` of each sample.
 #[inline(always)]
@@ -33,7 +33,7 @@ pub(super) fn sums<const N: usize>(samples: &[f32], values: impl Fn(f32) -> [f32
             lanes[lane] += value;
         }
     }
-    lanes.map(|lanes| fold(lanes, |a, b| a + b))
+    lanes.map(|lanes| fold(lanes, samples.len(), |a, b| a + b))
 }
 
 /// Sums a value of each pair of numbers at the same place.
@@ -50,7 +50,7 @@ pub(super) fn sum_of_pairs(a: &[f32], b: &[f32], value: impl Fn(f32, f32) -> f32
     for ((lane, a), b) in lanes.iter_mut().zip(rest_a).zip(rest_b) {
         *lane += value(*a, *b);
     }
-    fold(lanes, |a, b| a + b)
+    fold(lanes, a.len().min(b.len()), |a, b| a + b)
 }
 
 /// Sums a value of each sample and its index.
@@ -71,7 +71,7 @@ pub(super) fn sum_indexed(samples: &[f32], value: impl Fn(f32, f32) -> f32) -> f
     for ((lane, index), sample) in lanes.iter_mut().zip(&index).zip(rest) {
         *lane += value(*index, *sample);
     }
-    fold(lanes, |a, b| a + b)
+    fold(lanes, samples.len(), |a, b| a + b)
 }
 
 /// Returns the least and the greatest of `value` over the samples; `(0, 0)` of none.
@@ -95,7 +95,7 @@ pub(super) fn extremes(samples: &[f32], value: impl Fn(f32) -> f32) -> (f32, f32
         *least = lesser(value, *least);
         *greatest = greater(value, *greatest);
     }
-    (fold(least, lesser), fold(greatest, greater))
+    (fold(least, samples.len(), lesser), fold(greatest, samples.len(), greater))
 }
 
 /// Returns the greatest distance between neighbours; 0 of fewer than two samples.
@@ -112,7 +112,7 @@ pub(super) fn greatest_step(samples: &[f32]) -> f32 {
     for ((greatest, a), b) in greatest.iter_mut().zip(rest).zip(before_rest) {
         *greatest = greater(libm::fabsf(a - b), *greatest);
     }
-    fold(greatest, greater)
+    fold(greatest, next.len(), greater)
 }
 
 #[inline(always)]
@@ -125,10 +125,11 @@ fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// Joins the lanes pairwise: the first half with the second, until one is left.
+/// Joins the lanes that `count` values went to pairwise: the first half with the second, until one is
+/// left.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = LANES / 2;
+fn fold(mut lanes: [f32; LANES], count: usize, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = count.clamp(1, LANES).next_power_of_two() / 2;
     while width > 0 {
         for lane in 0..width {
             lanes[lane] = join(lanes[lane], lanes[lane + width]);

@@ -1,5 +1,6 @@
 //! What features cost, counted from their formulas.
 
+use super::lanes::LANES;
 use super::parameter::{Frames, Lines};
 use super::{Feature, FeatureKind, spectrum};
 use crate::detector::Work;
@@ -10,8 +11,9 @@ impl Feature {
     pub fn work(&self, window_len: usize) -> Work {
         let len = window_len as u64;
         let fft_len = spectrum::fft_len(window_len) as u64;
+        // Each pass over the samples ends with joining its lanes, see `lanes`.
         let of_samples = |operations: u64| Work {
-            float_operations: operations * len,
+            float_operations: operations * len + operations.div_ceil(2) * len.min(LANES as u64),
             float_divisions: 1,
             ..Work::default()
         };
