@@ -202,7 +202,8 @@ fn evaluate_puts_the_controls_beside_the_detector() {
 fn plot_writes_pictures() {
     let folder = Folder::new("commands-plot");
     synthesise(&folder);
-    train(&folder, &["--detector", "z-score", "-o", "room.detector"]);
+    let samples = ["--detector", "z-score", "--features", "samples"];
+    train(&folder, &[&samples[..], &["-o", "room.detector"]].concat());
     for (format, ending) in [("svg", ".svg"), ("png", ".png")] {
         let args = ["plot", "room.detector", "faulty.csv", "--format", format];
         let written = json(&folder, &[&args[..], &["-o", "pictures"]].concat());

@@ -460,12 +460,12 @@ fn choices_of_the_recipe_out_of_bounds() {
         (
             "--features",
             "samples:5",
-            "the feature `samples:5` does not fit a window of 32 samples: its number of samples must divide the window (samples, centred_samples) or fit into it (rolling_mean)",
+            "the feature `samples:5` does not fit a window of 32 samples: its number of samples must divide the window",
         ),
         (
             "--features",
             "rolling_mean",
-            "the feature `rolling_mean` does not fit a window of 32 samples: name the samples to average, such as rolling_mean:8",
+            "the feature `rolling_mean` does not fit a window of 32 samples: name the samples to average, no more than the window has, such as rolling_mean:8",
         ),
         ("--window", "0", "the window is 0, but must be 1 to 65536 samples"),
         (

@@ -88,7 +88,8 @@ impl Compared {
 
     /// Tells whether they differ by no more than [`TOLERANCE`]; a bound must only not be exceeded.
     pub(super) fn is_right(&self) -> bool {
-        self.is_bound && self.ratio() >= 1.0 || (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&self.ratio())
+        self.is_bound && self.ratio() >= 1.0
+            || (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&self.ratio())
     }
 }
 
