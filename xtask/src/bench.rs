@@ -45,7 +45,9 @@ pub fn measure(root: &Path, name: Name) -> Result<Vec<Value>> {
             let mut all = Vec::new();
             for name in TRAINING_BENCHES {
                 let mut command = bench(root, "stonechat-train", name);
-                all.extend(rows(command.env("STONECHAT_PYTHON", &python))?);
+                let measured = rows(command.env("STONECHAT_PYTHON", &python))?;
+                measured.iter().for_each(|row| eprintln!("{row}"));
+                all.extend(measured);
             }
             Ok(all)
         }
