@@ -308,7 +308,7 @@ fn tested(root: &Path) -> Result<Vec<Row>> {
         let args = ["test", "--quiet", "--release", "--package", "stonechat-train", "--test", name];
         test.current_dir(root).args(args).args(["--", "--nocapture", "--include-ignored"]);
         if let Some(data) = &data {
-            test.env("STONECHAT_DATA", data);
+            test.env("STONECHAT_RECORDINGS", data);
         }
         let command = format!("cargo test -p stonechat-train --test {name} -- --nocapture");
         rows.extend(bench::rows(&mut test)?.iter().map(|row| bench_row(row, &command)));

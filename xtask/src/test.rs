@@ -25,7 +25,7 @@ pub enum Part {
     Crash,
     /// The dashboard in headless Chromium.
     Browser,
-    /// The real recordings of the folder STONECHAT_DATA.
+    /// The real recordings of the folder STONECHAT_RECORDINGS.
     Data,
 }
 
@@ -237,9 +237,9 @@ fn dashboard_test(
     Ok(test)
 }
 
-/// The folder of real recordings: STONECHAT_DATA, else beside the checkout.
+/// The folder of real recordings: STONECHAT_RECORDINGS, else beside the checkout.
 pub fn data_folder(root: &Path) -> Option<PathBuf> {
-    let named = std::env::var_os("STONECHAT_DATA").map(PathBuf::from);
+    let named = std::env::var_os("STONECHAT_RECORDINGS").map(PathBuf::from);
     named
         .or_else(|| Some(root.parent()?.join("shared").join("data")))
         .filter(|folder| folder.is_dir())
@@ -251,14 +251,14 @@ const DATA_TESTS: [&str; 4] = ["data", "benchmark_nab", "benchmark_skab_ucr", "p
 fn data(root: &Path) -> Result<Verdict> {
     let Some(folder) = data_folder(root) else {
         return Ok(Verdict::Skipped(
-            "no recordings; name their folder in STONECHAT_DATA".to_owned(),
+            "no recordings; name their folder in STONECHAT_RECORDINGS".to_owned(),
         ));
     };
     let program = setup::program(root)?;
     let test =
         ["test", "--quiet", "--release", "--package", "stonechat", "--package", "stonechat-train"];
     let mut command = cargo();
-    command.current_dir(root).env("STONECHAT_DATA", &folder).args(test);
+    command.current_dir(root).env("STONECHAT_RECORDINGS", &folder).args(test);
     for name in DATA_TESTS {
         command.args(["--test", name]);
     }

@@ -1,4 +1,4 @@
-//! Real recordings, from the folder that STONECHAT_DATA names, through the whole program.
+//! Real recordings, from the folder that STONECHAT_RECORDINGS names, through the whole program.
 #![allow(clippy::print_stdout, reason = "figures for whoever runs it by hand")]
 
 mod support;
@@ -16,8 +16,8 @@ const FAN_NORMAL: &str = "@80%..100%";
 const FAN_ANOMALOUS: [&str; 6] = ["low_1", "med_0", "med_1", "high_0", "high_1", "off_0"];
 
 fn data(path: &str) -> String {
-    let folder =
-        std::env::var("STONECHAT_DATA").expect("STONECHAT_DATA names the folder of recordings");
+    let folder = std::env::var("STONECHAT_RECORDINGS")
+        .expect("STONECHAT_RECORDINGS names the folder of recordings");
     format!("{folder}/{path}")
 }
 

@@ -1,4 +1,4 @@
-//! The Numenta Anomaly Benchmark; its folder lies in the one that STONECHAT_DATA names.
+//! The Numenta Anomaly Benchmark; its folder lies in the one that STONECHAT_RECORDINGS names.
 //!
 //! Run by `cargo xtask test --only data`.
 
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use stonechat_train::benchmark::nab::{Corpus, NabOptions, marks, run, windowed_gaussian_scores};
 
 fn folder() -> PathBuf {
-    let data =
-        std::env::var_os("STONECHAT_DATA").expect("STONECHAT_DATA names the folder of recordings");
+    let data = std::env::var_os("STONECHAT_RECORDINGS")
+        .expect("STONECHAT_RECORDINGS names the folder of recordings");
     PathBuf::from(data).join("nab")
 }
 

@@ -1,4 +1,4 @@
-//! SKAB and the UCR archive: the marks on the real data, whose folder is named in STONECHAT_DATA (run by
+//! SKAB and the UCR archive: the marks on the real data, whose folder is named in STONECHAT_RECORDINGS (run by
 //! `cargo xtask test --only data`), and the readers on small made-up folders.
 
 use std::fmt::Write;
@@ -10,8 +10,8 @@ use stonechat_train::random::Random;
 use stonechat_train::recipe::DetectorChoice;
 
 fn data() -> PathBuf {
-    std::env::var_os("STONECHAT_DATA")
-        .expect("STONECHAT_DATA names the folder of recordings")
+    std::env::var_os("STONECHAT_RECORDINGS")
+        .expect("STONECHAT_RECORDINGS names the folder of recordings")
         .into()
 }
 

@@ -1,4 +1,4 @@
-//! Checks against recorded data from outside the project; its folder is named in STONECHAT_DATA.
+//! Checks against recorded data from outside the project; its folder is named in STONECHAT_RECORDINGS.
 //!
 //! Run by `cargo xtask test --only data`.
 
@@ -10,8 +10,8 @@ use stonechat_train::dataset::{ReadOptions, read, read_intervals};
 use stonechat_train::evaluate::{average_precision, roc_auc, volume_under_surface};
 
 fn data() -> PathBuf {
-    std::env::var_os("STONECHAT_DATA")
-        .expect("STONECHAT_DATA names the folder of recordings")
+    std::env::var_os("STONECHAT_RECORDINGS")
+        .expect("STONECHAT_RECORDINGS names the folder of recordings")
         .into()
 }
 

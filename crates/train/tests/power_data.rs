@@ -1,4 +1,4 @@
-//! The power meter's parts on measurements from outside the project; their folder is named in STONECHAT_DATA.
+//! The power meter's parts on measurements from outside the project; their folder is named in STONECHAT_RECORDINGS.
 //!
 //! Run by `cargo xtask test --only data`.
 #![allow(clippy::print_stdout, reason = "figures for whoever runs it by hand")]
@@ -14,8 +14,8 @@ use stonechat_train::power::appliance::{Mains, with_mixtures};
 use stonechat_train::rows::Rows;
 
 fn data(path: &str) -> PathBuf {
-    let folder =
-        std::env::var_os("STONECHAT_DATA").expect("STONECHAT_DATA names the folder of recordings");
+    let folder = std::env::var_os("STONECHAT_RECORDINGS")
+        .expect("STONECHAT_RECORDINGS names the folder of recordings");
     Path::new(&folder).join(path)
 }
 
