@@ -35,6 +35,8 @@ pub const TFLITE_LEN_MAX: usize = 1 << 30;
 
 /// Largest file of a recording, in bytes; it is read as a whole.
 pub const RECORDING_BYTES_MAX: u64 = 4 << 30;
+/// A text is cut for reading side by side into parts of no fewer bytes.
+pub const RECORDING_PART_BYTES_MIN: usize = 1 << 20;
 /// Most columns of a file.
 pub const RECORDING_COLUMNS_MAX: usize = 16_384;
 /// Most columns that may become channels.

@@ -1,5 +1,6 @@
 //! Recordings in CSV and its relatives (RFC 4180, with any delimiter).
 
+use core::ops::ControlFlow;
 use std::io::Write;
 use std::path::Path;
 
@@ -9,7 +10,9 @@ use super::assemble::{Columns, assemble};
 use super::layout::{Layout, Sample, is_missing, read_label, read_number};
 use super::time::{TimeFormat, format_iso};
 use super::{DatasetError, ReadOptions, ReadReport, Recording};
-use crate::limits::{RECORDING_BYTES_MAX, RECORDING_COLUMNS_MAX, RECORDING_SAMPLE_ROWS};
+use crate::limits::{
+    RECORDING_BYTES_MAX, RECORDING_COLUMNS_MAX, RECORDING_PART_BYTES_MIN, RECORDING_SAMPLE_ROWS,
+};
 
 /// Delimiters that are recognised; another must be given.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
@@ -85,7 +88,7 @@ pub fn read_csv_bytes(
     let sample = Sample { rows, decimal_comma };
     let layout = Layout::decide(file, names, &sample, options, &mut report)?;
     let (columns, lines) =
-        Rows { file, layout, decimal_comma, options }.read(bytes, delimiter, &mut report)?;
+        Rows { file, layout, decimal_comma, options }.read_all(bytes, delimiter, &mut report)?;
     let recording = assemble(file, columns, options, &mut report, |row| lines.line(row))?;
     Ok((recording, report))
 }
@@ -157,6 +160,95 @@ impl Lines {
     }
 }
 
+/// What has been read so far.
+struct Reading {
+    columns: Columns,
+    lines: Lines,
+    clip: Vec<u8>,
+    /// Records seen, beside the header.
+    index: usize,
+    /// Whether the header still comes.
+    header: bool,
+}
+
+/// Tells whether lines and delimiters mean what they seem to: no quotes, no line ends but `\n` and
+/// `\r\n`.
+fn is_plain(bytes: &[u8]) -> bool {
+    memchr::memchr(b'"', bytes).is_none()
+        && memchr::memchr_iter(b'\r', bytes).all(|at| bytes.get(at + 1) == Some(&b'\n'))
+}
+
+/// Cuts at line ends into as many parts as there are processors, each of some size.
+fn parts_of(bytes: &[u8]) -> Vec<&[u8]> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = threads.min(bytes.len() / RECORDING_PART_BYTES_MIN).max(1);
+    let mut parts = Vec::with_capacity(count);
+    let mut rest = bytes;
+    for left in (2..=count).rev() {
+        let middle = rest.len() / left;
+        let Some(end) = memchr::memchr(b'\n', &rest[middle..]) else { break };
+        let (part, others) = rest.split_at(middle + end + 1);
+        parts.push(part);
+        rest = others;
+    }
+    parts.push(rest);
+    parts
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// Calls `take` with the cells and the line of each record that is not empty, until it breaks off.
+fn for_each_plain_record<'b>(
+    bytes: &'b [u8],
+    delimiter: u8,
+    mut take: impl FnMut(&[&'b [u8]], u64) -> Result<ControlFlow<()>, DatasetError>,
+) -> Result<(), DatasetError> {
+    let mut cells: Vec<&[u8]> = Vec::new();
+    let (mut rest, mut line) = (bytes, 0);
+    while !rest.is_empty() {
+        line += 1;
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (record, others) = rest.split_at(end);
+        rest = others.get(1..).unwrap_or_default();
+        let record = record.strip_suffix(b"\r").unwrap_or(record);
+        if record.is_empty() {
+            continue;
+        }
+        cells.clear();
+        let mut start = 0;
+        for at in memchr::memchr_iter(delimiter, record) {
+            cells.push(&record[start..at]);
+            start = at + 1;
+        }
+        cells.push(&record[start..]);
+        if take(&cells, line)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Appends what a later part gave.
+fn append(all: &mut (Columns, Lines), (mut columns, lines): (Columns, Lines), lines_before: u64) {
+    let (first, first_lines) = all;
+    for (row, offset) in lines.steps {
+        let row = row + first.rows;
+        // The line of that row is the part's line and those before it.
+        let line = (row - first.rows) as u64 + offset + lines_before;
+        first_lines.note(row, line);
+    }
+    first.samples.append(&mut columns.samples);
+    if let (Some(all), Some(mut part)) = (&mut first.time_us, columns.time_us) {
+        all.append(&mut part);
+    }
+    if let (Some(all), Some(mut part)) = (&mut first.labels, columns.labels) {
+        all.append(&mut part);
+    }
+    first.rows += columns.rows;
+}
+
 struct Rows<'a> {
     file: &'a str,
     layout: Layout,
@@ -165,73 +257,140 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Reads all wanted rows.
-    fn read(
+    /// Reads all wanted rows: plain text in parts side by side, where rows do not depend on those
+    /// before them.
+    fn read_all(
         &self,
         bytes: &[u8],
         delimiter: u8,
         report: &mut ReadReport,
     ) -> Result<(Columns, Lines), DatasetError> {
-        let layout = &self.layout;
-        let mut columns = Columns { channels: layout.infos.clone(), ..Columns::default() };
-        columns.time_us = layout.time.map(|_| Vec::new());
-        columns.labels = layout.label.map(|_| Vec::new());
-        let mut lines = Lines::default();
-        let mut clip: Vec<u8> = Vec::new();
+        let is_plain = is_plain(bytes);
+        let is_free = self.options.rows.is_none() && self.layout.clip.is_none();
+        let parts = if is_plain && is_free { parts_of(bytes) } else { vec![bytes] };
+        let (first, others) = parts.split_first().expect("there is at least one part");
+        std::thread::scope(|scope| {
+            let others: Vec<_> = others
+                .iter()
+                .map(|part| {
+                    let mut own = ReadReport { header: false, ..report.clone() };
+                    scope.spawn(move || {
+                        let read = self.read(part, delimiter, is_plain, &mut own);
+                        read.map(|read| (read, own.missing_cells))
+                    })
+                })
+                .collect();
+            let mut lines_before = count_lines(first);
+            let mut all = self.read(first, delimiter, is_plain, report)?;
+            for (part, reading) in parts.iter().skip(1).zip(others) {
+                let read = reading.join().expect("reading does not panic");
+                let (read, missing) = read.map_err(|error| error.after_lines(lines_before))?;
+                for (sum, missing) in report.missing_cells.iter_mut().zip(missing) {
+                    *sum += missing;
+                }
+                append(&mut all, read, lines_before);
+                lines_before += count_lines(part);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Reads the wanted rows of some bytes; lines are counted from their start.
+    fn read(
+        &self,
+        bytes: &[u8],
+        delimiter: u8,
+        is_plain: bool,
+        report: &mut ReadReport,
+    ) -> Result<(Columns, Lines), DatasetError> {
+        let mut columns = Columns { channels: self.layout.infos.clone(), ..Columns::default() };
+        columns.time_us = self.layout.time.map(|_| Vec::new());
+        columns.labels = self.layout.label.map(|_| Vec::new());
+        let mut reading = Reading {
+            columns,
+            lines: Lines::default(),
+            clip: Vec::new(),
+            index: 0,
+            header: report.header,
+        };
+        if is_plain {
+            for_each_plain_record(bytes, delimiter, |cells, line| {
+                self.take(cells, line, &mut reading, report)
+            })?;
+            return Ok((reading.columns, reading.lines));
+        }
         let mut reader = reader(bytes, delimiter);
         let mut record = ByteRecord::new();
         let csv_error = |source| DatasetError::Csv { file: self.file.to_owned(), source };
-        if report.header {
-            reader.read_byte_record(&mut record).map_err(csv_error)?;
-        }
-        let wanted = self.options.rows.clone().unwrap_or(0..usize::MAX);
-        let mut index = 0;
-        while index < wanted.end && reader.read_byte_record(&mut record).map_err(csv_error)? {
-            index += 1;
-            if index <= wanted.start {
-                columns.rows_before = index;
-                continue;
-            }
+        while reader.read_byte_record(&mut record).map_err(csv_error)? {
             let line = record.position().map_or(0, |position| line_of(bytes, position));
-            self.check_width(&record, line)?;
-            if let Some((column, format)) = layout.time {
-                let time = format
-                    .read(&record[column])
-                    .ok_or_else(|| self.time_error(&record, line, column, format))?;
-                if self.options.time_us.as_ref().is_some_and(|range| !range.contains(&time)) {
-                    continue;
-                }
-                columns.time_us.get_or_insert_default().push(time);
+            let cells: Vec<&[u8]> = record.iter().collect();
+            if self.take(&cells, line, &mut reading, report)?.is_break() {
+                break;
             }
-            if let Some(column) = layout.label {
-                let label = read_label(&record[column])
-                    .ok_or_else(|| self.label_error(&record, line, column))?;
-                columns.labels.get_or_insert_default().push(label);
-            }
-            if let Some(column) = layout.clip
-                && record[column] != clip[..]
-            {
-                if columns.rows > 0 {
-                    columns.clip_starts.push(columns.rows);
-                }
-                clip = record[column].to_vec();
-            }
-            self.read_numbers(&record, line, &mut columns.samples, report)?;
-            lines.note(columns.rows, line);
-            columns.rows += 1;
         }
-        Ok((columns, lines))
+        Ok((reading.columns, reading.lines))
+    }
+
+    /// Takes one record in; breaks off behind the last one that is wanted.
+    fn take(
+        &self,
+        cells: &[&[u8]],
+        line: u64,
+        reading: &mut Reading,
+        report: &mut ReadReport,
+    ) -> Result<ControlFlow<()>, DatasetError> {
+        if core::mem::take(&mut reading.header) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let (layout, columns) = (&self.layout, &mut reading.columns);
+        let wanted = self.options.rows.clone().unwrap_or(0..usize::MAX);
+        if reading.index >= wanted.end {
+            return Ok(ControlFlow::Break(()));
+        }
+        reading.index += 1;
+        if reading.index <= wanted.start {
+            columns.rows_before = reading.index;
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.check_width(cells, line)?;
+        if let Some((column, format)) = layout.time {
+            let time = format
+                .read(cells[column])
+                .ok_or_else(|| self.time_error(cells, line, column, format))?;
+            if self.options.time_us.as_ref().is_some_and(|range| !range.contains(&time)) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            columns.time_us.get_or_insert_default().push(time);
+        }
+        if let Some(column) = layout.label {
+            let label =
+                read_label(cells[column]).ok_or_else(|| self.label_error(cells, line, column))?;
+            columns.labels.get_or_insert_default().push(label);
+        }
+        if let Some(column) = layout.clip
+            && cells[column] != &reading.clip[..]
+        {
+            if columns.rows > 0 {
+                columns.clip_starts.push(columns.rows);
+            }
+            reading.clip = cells[column].to_vec();
+        }
+        self.read_numbers(cells, line, &mut columns.samples, report)?;
+        reading.lines.note(columns.rows, line);
+        columns.rows += 1;
+        Ok(ControlFlow::Continue(()))
     }
 
     fn read_numbers(
         &self,
-        record: &ByteRecord,
+        cells: &[&[u8]],
         line: u64,
         samples: &mut Vec<f32>,
         report: &mut ReadReport,
     ) -> Result<(), DatasetError> {
         for (channel, &column) in self.layout.channels.iter().enumerate() {
-            let cell = &record[column];
+            let cell = cells[column];
             let value = match read_number(cell, self.decimal_comma) {
                 Some(value) if value.is_finite() => value,
                 None if !is_missing(cell) => {
@@ -252,10 +411,10 @@ impl Rows<'_> {
         Ok(())
     }
 
-    fn check_width(&self, record: &ByteRecord, row: u64) -> Result<(), DatasetError> {
+    fn check_width(&self, cells: &[&[u8]], row: u64) -> Result<(), DatasetError> {
         let layout = &self.layout;
         // The common case is a full row; the needed columns are looked at only where it is not.
-        if record.len() >= layout.names.len() {
+        if cells.len() >= layout.names.len() {
             return Ok(());
         }
         let special = layout
@@ -266,14 +425,14 @@ impl Rows<'_> {
             .chain(layout.clip);
         let needed = special
             .chain(layout.channels.iter().copied())
-            .filter(|&column| column >= record.len())
+            .filter(|&column| column >= cells.len())
             .min();
         match needed {
             None => Ok(()),
             Some(column) => Err(DatasetError::ShortRow {
                 file: self.file.to_owned(),
                 row,
-                found: record.len(),
+                found: cells.len(),
                 expected: layout.names.len(),
                 column: layout.names[column].clone(),
             }),
@@ -282,7 +441,7 @@ impl Rows<'_> {
 
     fn time_error(
         &self,
-        record: &ByteRecord,
+        cells: &[&[u8]],
         row: u64,
         column: usize,
         format: TimeFormat,
@@ -295,17 +454,17 @@ impl Rows<'_> {
             file: self.file.to_owned(),
             row,
             column: self.layout.names[column].clone(),
-            found: text_of(&record[column]),
+            found: text_of(cells[column]),
             format: name,
         }
     }
 
-    fn label_error(&self, record: &ByteRecord, row: u64, column: usize) -> DatasetError {
+    fn label_error(&self, cells: &[&[u8]], row: u64, column: usize) -> DatasetError {
         DatasetError::Label {
             file: self.file.to_owned(),
             row,
             column: self.layout.names[column].clone(),
-            found: text_of(&record[column]),
+            found: text_of(cells[column]),
         }
     }
 }

@@ -232,4 +232,16 @@ impl DatasetError {
             existing: existing.join(", "),
         }
     }
+
+    /// Moves the line that an error names behind the lines of the file that were read apart.
+    pub(super) fn after_lines(mut self, lines: u64) -> Self {
+        if let Self::Text { row, .. }
+        | Self::ShortRow { row, .. }
+        | Self::Time { row, .. }
+        | Self::Label { row, .. } = &mut self
+        {
+            *row += lines;
+        }
+        self
+    }
 }

@@ -467,3 +467,35 @@ fn names_columns_that_are_found_first_by_name() {
     assert_eq!(Column::new("0").find(&names), None);
     assert_eq!(Column::new("4").find(&names), None);
 }
+
+/// A text that is cut into parts: some megabytes, with empty lines and, if asked for, quotes.
+fn large_text(quote: &str, rows: usize) -> String {
+    let mut text = format!("{quote}time{quote},a,b\n");
+    for row in 0..rows {
+        text += &format!("{row},{}.25,{}\n", row % 977, row % 13);
+        if row % 50_000 == 7 {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[test]
+fn a_large_text_read_in_parts_is_the_text_read_at_once() {
+    let rows = 300_000;
+    let (in_parts, parts_report) = default_read(&large_text("", rows));
+    let (at_once, once_report) = default_read(&large_text("\"", rows));
+    assert_eq!(in_parts.rows(), rows);
+    assert!(in_parts == at_once);
+    assert_eq!(parts_report, once_report);
+}
+
+#[test]
+fn an_error_in_a_later_part_names_its_line() {
+    for quote in ["", "\""] {
+        let text = large_text(quote, 300_000) + "300000,1,oops\n";
+        let line = text.lines().count();
+        let said = error_of(&text, &ReadOptions::default());
+        assert!(said.contains(&format!("row {line}, column \"b\"")), "{said}");
+    }
+}
