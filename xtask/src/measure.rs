@@ -69,6 +69,8 @@ pub fn run(root: &Path, cold_build: bool) -> Result<()> {
         rows.extend(
             measured.iter().map(|row| bench_row(row, &format!("cargo xtask bench {label}"))),
         );
+        // What is measured stays, whatever the next one meets.
+        write(root, &rows, commit.trim())?;
     }
     rows.push(row(
         "program.bytes",
@@ -80,9 +82,13 @@ pub fn run(root: &Path, cold_build: bool) -> Result<()> {
     if cold_build {
         rows.push(build_time(root)?);
     }
-    let document = document(&rows, commit.trim())?;
+    write(root, &rows, commit.trim())
+}
+
+/// Writes the document, and the README's table from it.
+fn write(root: &Path, rows: &[Row], commit: &str) -> Result<()> {
     fs::create_dir_all(root.join("docs"))?;
-    fs::write(root.join("docs").join("measurements.md"), document)?;
+    fs::write(root.join("docs").join("measurements.md"), document(rows, commit)?)?;
     readme(root)
 }
 
