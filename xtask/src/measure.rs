@@ -34,7 +34,10 @@ const README_ROWS: &[(&str, &str)] = &[
     ("fit/dense_autoencoder_16_32_16_8", "Training the autoencoder 16-32-16-8-16-32-16"),
     ("fit/lstm_autoencoder_32x3_16_threads_1", "Training the LSTM autoencoder 32 x 3, one thread"),
     ("fit/random_forest_100x100000x20", "Training a random forest, 100 trees, 100,000 x 20"),
-    ("dense16_int8.engine_instructions", "The int8 autoencoder 16-32-16-8-16-32-16 on emulated rv32imc"),
+    (
+        "dense16_int8.engine_instructions",
+        "The int8 autoencoder 16-32-16-8-16-32-16 on emulated rv32imc",
+    ),
     ("ingest.stored_per_s", "Messages acknowledged once they are on disk, a second"),
     ("ingest.ack_p99_ms", "99th percentile of the acknowledgement at 30,000 a second"),
     ("program.bytes", "The program, dashboard included"),
