@@ -123,7 +123,7 @@ fn imported_random_forests_classify_every_row_as_scikit_learn() {
 }
 
 #[test]
-#[ignore = "needs Python with scikit-learn, named by STONECHAT_PYTHON"]
+#[ignore = "needs the oracle Python environment: cargo xtask test --only oracles"]
 fn large_forests_classify_every_row_as_scikit_learn() {
     let python = std::env::var_os("STONECHAT_PYTHON").expect("STONECHAT_PYTHON is set");
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("forest_large.json");

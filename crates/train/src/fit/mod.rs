@@ -321,9 +321,6 @@ pub enum FitError {
     /// The forest cannot be fitted.
     #[error(transparent)]
     Forest(#[from] tree::ForestError),
-    /// This kind of model cannot be fitted yet.
-    #[error("this kind of detector cannot be trained yet")]
-    Unavailable,
     /// The loss became infinite or not a number.
     #[error(
         "the loss is no longer finite in epoch {epoch}: lower the learning rate (now {learning_rate}), \
