@@ -1,18 +1,18 @@
 //! Recordings in CSV and its relatives (RFC 4180, with any delimiter).
 
 use core::ops::ControlFlow;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::assemble::{Columns, assemble};
 use super::layout::{Layout, Sample, is_missing, read_label, read_number};
+use super::plain_rows::{NumberRow, is_plain, part_count, parts_of, split_line};
 use super::time::{TimeFormat, format_iso};
 use super::{DatasetError, ReadOptions, ReadReport, Recording};
-use crate::limits::{
-    RECORDING_BYTES_MAX, RECORDING_COLUMNS_MAX, RECORDING_PART_BYTES_MIN, RECORDING_SAMPLE_ROWS,
-};
+use crate::limits::{RECORDING_BYTES_MAX, RECORDING_COLUMNS_MAX, RECORDING_SAMPLE_ROWS};
 
 /// Delimiters that are recognised; another must be given.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
@@ -34,12 +34,35 @@ pub fn read_csv(
                 format!("it has more than {RECORDING_BYTES_MAX} bytes; split it"),
             ));
         }
-        std::fs::read(path)
+        read_side_by_side(path)
     };
     match open() {
         Ok(bytes) => read_csv_bytes(&file, &bytes, options),
         Err(source) => Err(DatasetError::File { file, source }),
     }
+}
+
+/// Reads a file by as many threads as it is parsed by: half of the time goes into the memory's first use.
+fn read_side_by_side(path: &Path) -> std::io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    let len = usize::try_from(metadata.len()).unwrap_or(0);
+    let part_len = len.div_ceil(part_count(len));
+    // A pipe has no length and no second reader.
+    if !metadata.is_file() || part_len == len {
+        return std::fs::read(path);
+    }
+    let mut bytes = vec![0; len];
+    std::thread::scope(|scope| {
+        let read = |(part, bytes): (usize, &mut [u8])| {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start((part * part_len) as u64))?;
+            file.read_exact(bytes)
+        };
+        let parts = bytes.chunks_mut(part_len).enumerate();
+        let reading: Vec<_> = parts.map(|part| scope.spawn(move || read(part))).collect();
+        reading.into_iter().try_for_each(|part| part.join().expect("reading does not panic"))
+    })?;
+    Ok(bytes)
 }
 
 /// Reads the bytes of a CSV file; `file` is its name in messages.
@@ -162,8 +185,7 @@ impl Lines {
 
 /// What has been read so far.
 struct Reading {
-    columns: Columns,
-    lines: Lines,
+    part: Part,
     clip: Vec<u8>,
     /// Records seen, beside the header.
     index: usize,
@@ -171,82 +193,54 @@ struct Reading {
     header: bool,
 }
 
-/// Tells whether lines and delimiters mean what they seem to: no quotes, no line ends but `\n` and
-/// `\r\n`.
-fn is_plain(bytes: &[u8]) -> bool {
-    memchr::memchr(b'"', bytes).is_none()
-        && memchr::memchr_iter(b'\r', bytes).all(|at| bytes.get(at + 1) == Some(&b'\n'))
+/// What was read of some bytes.
+struct Part {
+    columns: Columns,
+    lines: Lines,
+    /// By channel.
+    missing_cells: Vec<usize>,
+    /// Lines in all, taken or not.
+    line_count: u64,
 }
 
-/// Cuts at line ends into as many parts as there are processors, each of some size.
-fn parts_of(bytes: &[u8]) -> Vec<&[u8]> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = threads.min(bytes.len() / RECORDING_PART_BYTES_MIN).max(1);
-    let mut parts = Vec::with_capacity(count);
-    let mut rest = bytes;
-    for left in (2..=count).rev() {
-        let middle = rest.len() / left;
-        let Some(end) = memchr::memchr(b'\n', &rest[middle..]) else { break };
-        let (part, others) = rest.split_at(middle + end + 1);
-        parts.push(part);
-        rest = others;
+impl Part {
+    /// Takes in a row of nothing but numbers and returns its bytes; `None` if it is of another kind.
+    fn take_numbers(&mut self, numbers: &NumberRow, bytes: &[u8]) -> Option<usize> {
+        let Self { columns, lines, line_count, .. } = self;
+        let before = columns.samples.len();
+        columns.samples.resize(before + columns.channels.len(), 0.0);
+        let Some((time_us, len)) = numbers.read(bytes, &mut columns.samples[before..]) else {
+            columns.samples.truncate(before);
+            return None;
+        };
+        if let Some(times) = &mut columns.time_us {
+            times.push(time_us);
+        }
+        lines.note(columns.rows, *line_count);
+        columns.rows += 1;
+        Some(len)
     }
-    parts.push(rest);
-    parts
-}
 
-fn count_lines(bytes: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', bytes).count() as u64
-}
-
-/// Calls `take` with the cells and the line of each record that is not empty, until it breaks off.
-fn for_each_plain_record<'b>(
-    bytes: &'b [u8],
-    delimiter: u8,
-    mut take: impl FnMut(&[&'b [u8]], u64) -> Result<ControlFlow<()>, DatasetError>,
-) -> Result<(), DatasetError> {
-    let mut cells: Vec<&[u8]> = Vec::new();
-    let (mut rest, mut line) = (bytes, 0);
-    while !rest.is_empty() {
-        line += 1;
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let (record, others) = rest.split_at(end);
-        rest = others.get(1..).unwrap_or_default();
-        let record = record.strip_suffix(b"\r").unwrap_or(record);
-        if record.is_empty() {
-            continue;
+    /// Appends the part behind this one.
+    fn append(&mut self, mut next: Self) {
+        let Self { columns, lines, missing_cells, line_count } = self;
+        for (row, offset) in next.lines.steps {
+            // The line of that row is the part's line and those before it.
+            lines.note(row + columns.rows, row as u64 + offset + *line_count);
         }
-        cells.clear();
-        let mut start = 0;
-        for at in memchr::memchr_iter(delimiter, record) {
-            cells.push(&record[start..at]);
-            start = at + 1;
+        columns.samples.append(&mut next.columns.samples);
+        if let (Some(all), Some(mut part)) = (&mut columns.time_us, next.columns.time_us) {
+            all.append(&mut part);
         }
-        cells.push(&record[start..]);
-        if take(&cells, line)?.is_break() {
-            break;
+        if let (Some(all), Some(mut part)) = (&mut columns.labels, next.columns.labels) {
+            all.append(&mut part);
+        }
+        columns.rows += next.columns.rows;
+        *line_count += next.line_count;
+        for (sum, missing) in missing_cells.iter_mut().zip(next.missing_cells) {
+            *sum += missing;
         }
     }
-    Ok(())
-}
-
-/// Appends what a later part gave.
-fn append(all: &mut (Columns, Lines), (mut columns, lines): (Columns, Lines), lines_before: u64) {
-    let (first, first_lines) = all;
-    for (row, offset) in lines.steps {
-        let row = row + first.rows;
-        // The line of that row is the part's line and those before it.
-        let line = (row - first.rows) as u64 + offset + lines_before;
-        first_lines.note(row, line);
-    }
-    first.samples.append(&mut columns.samples);
-    if let (Some(all), Some(mut part)) = (&mut first.time_us, columns.time_us) {
-        all.append(&mut part);
-    }
-    if let (Some(all), Some(mut part)) = (&mut first.labels, columns.labels) {
-        all.append(&mut part);
-    }
-    first.rows += columns.rows;
 }
 
 struct Rows<'a> {
@@ -265,71 +259,119 @@ impl Rows<'_> {
         delimiter: u8,
         report: &mut ReadReport,
     ) -> Result<(Columns, Lines), DatasetError> {
-        let is_plain = is_plain(bytes);
         let is_free = self.options.rows.is_none() && self.layout.clip.is_none();
-        let parts = if is_plain && is_free { parts_of(bytes) } else { vec![bytes] };
-        let (first, others) = parts.split_first().expect("there is at least one part");
+        let parts = if is_free { parts_of(bytes) } else { vec![bytes] };
+        let all = match self.read_parts(&parts, bytes.len(), delimiter, report.header) {
+            Some(read) => read?,
+            None => self.read_quoted(bytes, delimiter, report.header)?,
+        };
+        report.missing_cells = all.missing_cells;
+        Ok((all.columns, all.lines))
+    }
+
+    /// Reads parts of plain text side by side; `None` if one of them is not plain.
+    fn read_parts(
+        &self,
+        parts: &[&[u8]],
+        len: usize,
+        delimiter: u8,
+        has_header: bool,
+    ) -> Option<Result<Part, DatasetError>> {
+        let read = |part: &[u8], header: bool, room_for: usize| {
+            is_plain(part).then(|| self.read_plain(part, delimiter, header, room_for))
+        };
+        let (first, others) = parts.split_first()?;
         std::thread::scope(|scope| {
             let others: Vec<_> = others
                 .iter()
-                .map(|part| {
-                    let mut own = ReadReport { header: false, ..report.clone() };
-                    scope.spawn(move || {
-                        let read = self.read(part, delimiter, is_plain, &mut own);
-                        read.map(|read| (read, own.missing_cells))
-                    })
-                })
+                .map(|part| scope.spawn(move || read(part, false, part.len())))
                 .collect();
-            let mut lines_before = count_lines(first);
-            let mut all = self.read(first, delimiter, is_plain, report)?;
-            for (part, reading) in parts.iter().skip(1).zip(others) {
-                let read = reading.join().expect("reading does not panic");
-                let (read, missing) = read.map_err(|error| error.after_lines(lines_before))?;
-                for (sum, missing) in report.missing_cells.iter_mut().zip(missing) {
-                    *sum += missing;
-                }
-                append(&mut all, read, lines_before);
-                lines_before += count_lines(part);
+            // The others are appended to the first one, which has room for all.
+            let mut all = read(first, has_header, len)?;
+            for reading in others {
+                let next = reading.join().expect("reading does not panic")?;
+                all = all.and_then(|mut all| {
+                    all.append(next.map_err(|error| error.after_lines(all.line_count))?);
+                    Ok(all)
+                });
             }
-            Ok(all)
+            Some(all)
         })
     }
 
-    /// Reads the wanted rows of some bytes; lines are counted from their start.
-    fn read(
+    /// Starts a part with room for the rows of so many bytes, by the length of its first line.
+    fn start(&self, bytes: &[u8], header: bool, room_for: usize) -> Reading {
+        let (mut line, rest) = split_line(bytes);
+        if header {
+            line = split_line(rest).0;
+        }
+        // A little more than the first line tells, as others may be shorter.
+        let rows = (room_for / (line.len() + 1)).min(room_for / 2) * 9 / 8;
+        let mut columns = Columns { channels: self.layout.infos.clone(), ..Columns::default() };
+        columns.samples.reserve(rows * self.layout.channels.len());
+        columns.time_us = self.layout.time.map(|_| Vec::with_capacity(rows));
+        columns.labels = self.layout.label.map(|_| Vec::with_capacity(rows));
+        let missing_cells = vec![0; self.layout.channels.len()];
+        Reading {
+            part: Part { columns, lines: Lines::default(), missing_cells, line_count: 0 },
+            clip: Vec::new(),
+            index: 0,
+            header,
+        }
+    }
+
+    /// Reads the wanted rows of plain text; lines are counted from its start.
+    fn read_plain(
         &self,
         bytes: &[u8],
         delimiter: u8,
-        is_plain: bool,
-        report: &mut ReadReport,
-    ) -> Result<(Columns, Lines), DatasetError> {
-        let mut columns = Columns { channels: self.layout.infos.clone(), ..Columns::default() };
-        columns.time_us = self.layout.time.map(|_| Vec::new());
-        columns.labels = self.layout.label.map(|_| Vec::new());
-        let mut reading = Reading {
-            columns,
-            lines: Lines::default(),
-            clip: Vec::new(),
-            index: 0,
-            header: report.header,
-        };
-        if is_plain {
-            for_each_plain_record(bytes, delimiter, |cells, line| {
-                self.take(cells, line, &mut reading, report)
-            })?;
-            return Ok((reading.columns, reading.lines));
+        header: bool,
+        room_for: usize,
+    ) -> Result<Part, DatasetError> {
+        let mut reading = self.start(bytes, header, room_for);
+        let numbers = NumberRow::of(&self.layout, self.options, delimiter);
+        let mut cells: Vec<&[u8]> = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            reading.part.line_count += 1;
+            let quick = numbers.as_ref().filter(|_| !reading.header);
+            if let Some(len) = quick.and_then(|numbers| reading.part.take_numbers(numbers, rest)) {
+                rest = &rest[len..];
+                continue;
+            }
+            let (record, others) = split_line(rest);
+            rest = others;
+            if record.is_empty() {
+                continue;
+            }
+            cells.clear();
+            let mut start = 0;
+            for at in memchr::memchr_iter(delimiter, record) {
+                cells.push(&record[start..at]);
+                start = at + 1;
+            }
+            cells.push(&record[start..]);
+            if self.take(&cells, reading.part.line_count, &mut reading)?.is_break() {
+                break;
+            }
         }
+        Ok(reading.part)
+    }
+
+    /// Reads the wanted rows of text that may have quotes.
+    fn read_quoted(&self, bytes: &[u8], delimiter: u8, header: bool) -> Result<Part, DatasetError> {
+        let mut reading = self.start(bytes, header, 0);
         let mut reader = reader(bytes, delimiter);
         let mut record = ByteRecord::new();
         let csv_error = |source| DatasetError::Csv { file: self.file.to_owned(), source };
         while reader.read_byte_record(&mut record).map_err(csv_error)? {
             let line = record.position().map_or(0, |position| line_of(bytes, position));
             let cells: Vec<&[u8]> = record.iter().collect();
-            if self.take(&cells, line, &mut reading, report)?.is_break() {
+            if self.take(&cells, line, &mut reading)?.is_break() {
                 break;
             }
         }
-        Ok((reading.columns, reading.lines))
+        Ok(reading.part)
     }
 
     /// Takes one record in; breaks off behind the last one that is wanted.
@@ -338,12 +380,12 @@ impl Rows<'_> {
         cells: &[&[u8]],
         line: u64,
         reading: &mut Reading,
-        report: &mut ReadReport,
     ) -> Result<ControlFlow<()>, DatasetError> {
         if core::mem::take(&mut reading.header) {
             return Ok(ControlFlow::Continue(()));
         }
-        let (layout, columns) = (&self.layout, &mut reading.columns);
+        let layout = &self.layout;
+        let Part { columns, lines, missing_cells, .. } = &mut reading.part;
         let wanted = self.options.rows.clone().unwrap_or(0..usize::MAX);
         if reading.index >= wanted.end {
             return Ok(ControlFlow::Break(()));
@@ -376,8 +418,8 @@ impl Rows<'_> {
             }
             reading.clip = cells[column].to_vec();
         }
-        self.read_numbers(cells, line, &mut columns.samples, report)?;
-        reading.lines.note(columns.rows, line);
+        self.read_numbers(cells, line, &mut columns.samples, missing_cells)?;
+        lines.note(columns.rows, line);
         columns.rows += 1;
         Ok(ControlFlow::Continue(()))
     }
@@ -387,7 +429,7 @@ impl Rows<'_> {
         cells: &[&[u8]],
         line: u64,
         samples: &mut Vec<f32>,
-        report: &mut ReadReport,
+        missing_cells: &mut [usize],
     ) -> Result<(), DatasetError> {
         for (channel, &column) in self.layout.channels.iter().enumerate() {
             let cell = cells[column];
@@ -402,7 +444,7 @@ impl Rows<'_> {
                     });
                 }
                 _ => {
-                    report.missing_cells[channel] += 1;
+                    missing_cells[channel] += 1;
                     f32::NAN
                 }
             };
@@ -486,7 +528,7 @@ fn text_of(cell: &[u8]) -> String {
 /// [`DatasetError::File`] where the file cannot be written.
 pub fn write_csv(path: &Path, recording: &Recording) -> Result<(), DatasetError> {
     let write = || -> std::io::Result<()> {
-        let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
+        let mut out = std::io::BufWriter::new(File::create(path)?);
         let clips = recording.segment_starts.len() > 1;
         write!(out, "time")?;
         for channel in &recording.channels {

@@ -8,6 +8,7 @@ mod layout;
 mod options;
 mod parquet_file;
 mod parquet_writer;
+mod plain_rows;
 pub mod time;
 
 use std::ops::Range;

@@ -42,10 +42,21 @@ impl TimeFormat {
             Self::Iso => read_date(cell, [0, 1, 2]),
             Self::DayFirst => read_date(cell, [2, 1, 0]),
             Self::MonthFirst => read_date(cell, [2, 0, 1]),
-            Self::Seconds => read_number(cell, 1e6),
-            Self::Milliseconds => read_number(cell, 1e3),
-            Self::Microseconds => read_number(cell, 1.0),
-            Self::Nanoseconds => read_number(cell, 1e-3),
+            Self::Seconds | Self::Milliseconds | Self::Microseconds | Self::Nanoseconds => {
+                read_number(cell, self.unit_us()?)
+            }
+        }
+    }
+
+    /// Returns the microseconds of the unit that a number counts; a date has none.
+    #[must_use]
+    pub fn unit_us(self) -> Option<f64> {
+        match self {
+            Self::Seconds => Some(1e6),
+            Self::Milliseconds => Some(1e3),
+            Self::Microseconds => Some(1.0),
+            Self::Nanoseconds => Some(1e-3),
+            Self::Iso | Self::DayFirst | Self::MonthFirst => None,
         }
     }
 
@@ -65,7 +76,7 @@ impl TimeFormat {
     /// Tells whether the format is a plain number, which a column of readings could be as well.
     #[must_use]
     pub fn is_number(self) -> bool {
-        !matches!(self, Self::Iso | Self::DayFirst | Self::MonthFirst)
+        self.unit_us().is_some()
     }
 }
 
