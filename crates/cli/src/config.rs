@@ -26,6 +26,9 @@ pub(crate) struct SettingsArgs {
     /// Where devices connect by MQTT: ADDRESS:PORT; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS")]
     mqtt: Option<String>,
+    /// Where to serve dashboard and API over TLS 1.3 besides: ADDRESS:PORT, or off.
+    #[arg(long, value_name = "ADDRESS")]
+    https: Option<String>,
 }
 
 /// What the command line says to commands that need the server's data folder only.
@@ -68,7 +71,9 @@ impl Layer {
             let alone = Table::from_iter([(key.clone(), value.clone())]);
             if let Err(error) = Value::Table(alone).try_into::<Settings>() {
                 let hint = match key.as_str() {
-                    "http" | "mqtt" => "write an address and a port, such as 127.0.0.1:8080",
+                    "http" | "mqtt" | "https" => {
+                        "write an address and a port, such as 127.0.0.1:8080"
+                    }
                     _ => "`stonechat config template` prints every setting with its default",
                 };
                 let place = match self.from.as_str() {
@@ -134,7 +139,12 @@ impl SettingsArgs {
 
     fn flags(&self) -> Table {
         let data = self.folder.data.as_ref().map(|path| path.display().to_string());
-        let flags = [("data", data), ("http", self.http.clone()), ("mqtt", self.mqtt.clone())];
+        let flags = [
+            ("data", data),
+            ("http", self.http.clone()),
+            ("mqtt", self.mqtt.clone()),
+            ("https", self.https.clone()),
+        ];
         let given =
             |(key, value): (&str, Option<String>)| Some((key.to_owned(), Value::String(value?)));
         flags.into_iter().filter_map(given).collect()
