@@ -1,6 +1,7 @@
 //! Collects, stores, shows and alarms.
 //!
-//! A message comes in through the [`broker`], walks the steps of [`ingest`] into the [`store`],
+//! A message comes in through the [`broker`], walks the steps of [`ingest`], which read it by its
+//! [`codec`], into the [`store`],
 //! which moves the [`alarm`]s in the same transaction, and goes out to those who watch through
 //! [`live`]. Users and the dashboard read through the [`api`]. [`server`] puts it all together.
 
@@ -8,6 +9,7 @@ pub mod alarm;
 pub mod api;
 pub mod broker;
 pub mod clock;
+pub mod codec;
 mod dashboard;
 pub mod device;
 pub mod ingest;

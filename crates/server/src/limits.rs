@@ -124,3 +124,8 @@ pub const LIVE_SILENCE_CHECK_MS: i64 = 2_000;
 pub const LIVE_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long requests under way may take at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+// Codecs and old packets.
+
+/// The most readings in one message, whatever it is written in.
+pub const READINGS_PER_MESSAGE_MAX: usize = 8_192;

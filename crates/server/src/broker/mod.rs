@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::device::DeviceId;
-use crate::ingest::{Ingest, Outcome, Packet};
+use crate::ingest::{Arrival, Ingest, Outcome, Route};
 use crate::presence::{Connection, Presence};
 use crate::store::{Store, StoreError};
 use crate::topic;
@@ -97,7 +97,11 @@ impl Gate {
             warn!(device = client_id, topic, "refused a message outside the device's prefix");
             return Verdict::Close;
         }
-        match self.ingest.take(Packet { device: &device, topic, payload }).await {
+        match self
+            .ingest
+            .take(Arrival { device: &device, route: Route::Topic(topic), payload })
+            .await
+        {
             // A message that can never be stored would otherwise come again for ever.
             Ok(Outcome::Stored | Outcome::Duplicate | Outcome::Rejected) => Verdict::Acknowledge,
             Err(_) => Verdict::Close,
