@@ -82,3 +82,24 @@ pub const TREES_MAX: usize = 4_096;
 pub const FOREST_CLASSES_MAX: usize = 16;
 /// The most random features of a one-class SVM.
 pub const ONE_CLASS_FEATURES_MAX: usize = 4_096;
+
+// The sealed session.
+
+/// The longest sealed frame in bytes: the longest uplink message, its kind, and what seals it.
+pub const SEALED_FRAME_LEN_MAX: usize = MESSAGE_LEN_MAX + 31;
+/// The newest counters that a replay window remembers one by one.
+pub const SEALED_WINDOW_LEN: u64 = 2_048;
+/// The frames of one direction after which a device renews its session.
+pub const SEALED_REKEY_FRAMES: u64 = 1 << 20;
+/// The age at which a device renews its session.
+pub const SEALED_REKEY_TIME_MS: u64 = 60 * 60 * 1_000;
+/// The frames of one direction that a session carries at most; then it is dead.
+pub const SEALED_SESSION_FRAMES_MAX: u64 = 2 * SEALED_REKEY_FRAMES;
+/// The age at which a session is dead.
+pub const SEALED_SESSION_TIME_MAX_MS: u64 = 2 * SEALED_REKEY_TIME_MS;
+/// The wait after a handshake without an answer; it doubles ...
+pub const SEALED_HANDSHAKE_WAIT_MS: u64 = 2_000;
+/// ... up to this.
+pub const SEALED_HANDSHAKE_WAIT_MAX_MS: u64 = 60_000;
+/// The most runs of counters in one acknowledgement.
+pub const SEALED_ACKNOWLEDGED_RUNS_MAX: usize = 64;
