@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stonechat_core::wire::uplink::MessageId;
-use stonechat_server::store::{Message, Reading, SqliteStore, Store};
+use stonechat_server::store::{Message, Reading, Retention, SqliteStore, Store};
 use stonechat_server::{DeviceId, Server, Settings};
 
 use crate::load::{Load, Summary};
@@ -207,15 +207,14 @@ impl Drop for Stop {
 /// Appends directly to the store, from as many tasks as there are devices.
 async fn rows_per_s() -> Outcome<f64> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let store = Arc::new(SqliteStore::open(folder.path(), None)?);
+    let store = Arc::new(SqliteStore::open(folder.path(), Retention::default())?);
     let channels: Vec<Arc<str>> = (0..4).map(|i| Arc::from(format!("channel{i}"))).collect();
     let unit: Arc<str> = Arc::from("Cel");
     let started = Instant::now();
     let mut tasks = Vec::new();
     for device in 0..DEVICES {
         let id = DeviceId::parse(&load::device_name(device))?;
-        let token = stonechat_server::Token::draw()?;
-        store.put_device(id.clone(), token.hash(), false).await?;
+        stonechat_server::Registry::of(store.clone()).add(&id).await?;
         let (store, channels, unit) = (store.clone(), channels.clone(), unit.clone());
         tasks.push(tokio::spawn(async move {
             for sequence in 0..STORE_MESSAGES / DEVICES as u32 {
@@ -228,7 +227,7 @@ async fn rows_per_s() -> Outcome<f64> {
                 });
                 let message = Message {
                     device: id.clone(),
-                    id: MessageId { session: 1, sequence },
+                    key: MessageId { session: 1, sequence }.into(),
                     received_ms,
                     readings: readings.collect(),
                     detector: None,

@@ -46,6 +46,14 @@ pub const BATCH_MESSAGES_MAX: usize = 512;
 pub const SEQUENCE_WINDOW: u32 = 64;
 /// The most sessions of one device whose sequence numbers are remembered.
 pub const SESSIONS_PER_DEVICE_MAX: usize = 8;
+/// The newest digests of one device's messages that are remembered.
+pub const DIGESTS_PER_DEVICE_MAX: usize = 1_024;
+/// The longest key of a record, in bytes.
+pub const RECORD_KEY_LEN_MAX: usize = 255;
+/// The longest text of a record, in bytes.
+pub const RECORD_BODY_LEN_MAX: usize = 64 * 1024;
+/// The changes of records for which a deleted record stays visible to who asks what changed.
+pub const RECORD_DELETIONS_KEPT: u64 = 65_536;
 /// The points of a full chunk.
 pub const CHUNK_POINTS: usize = 360;
 /// The longest chunk that is decoded, in points.

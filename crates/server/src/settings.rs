@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::store::Retention;
+
 /// The settings of a server; layering files, environment and flags is the command line's work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -94,11 +96,12 @@ impl<'de> Deserialize<'de> for Listen {
 }
 
 impl Settings {
-    /// Returns the time for which readings are kept, if it is bounded.
+    /// Returns for how long each class of data is kept.
     #[must_use]
-    pub fn retention(&self) -> Option<Duration> {
-        (self.retention_days > 0)
-            .then(|| Duration::from_secs(u64::from(self.retention_days) * 24 * 60 * 60))
+    pub fn retention(&self) -> Retention {
+        let days =
+            |days: u32| (days > 0).then(|| Duration::from_secs(u64::from(days) * 24 * 60 * 60));
+        Retention { readings: days(self.retention_days) }
     }
 }
 

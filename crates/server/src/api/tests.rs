@@ -14,11 +14,12 @@ use tower::ServiceExt;
 
 use super::{Context, Hosts, document, router};
 use crate::clock::now_ms;
-use crate::device::{DeviceId, Token};
+use crate::device::DeviceId;
 use crate::ingest::Ingest;
 use crate::live::Hub;
 use crate::presence::Presence;
-use crate::store::{Message, Reading, SqliteStore, Store};
+use crate::registry::Registry;
+use crate::store::{Message, Reading, Retention, SqliteStore, Store};
 
 struct Site {
     context: Context,
@@ -29,7 +30,7 @@ struct Site {
 async fn site() -> Site {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(folder.path(), None).expect("own folder"));
+        Arc::new(SqliteStore::open(folder.path(), Retention::default()).expect("own folder"));
     let (hub, presence) = (Hub::default(), Arc::new(Presence::default()));
     let ingest = Arc::new(Ingest::new(store.clone(), hub.clone(), presence.clone()));
     let (sender, ending) = watch::channel(false);
@@ -50,8 +51,7 @@ impl Site {
     /// Registers a device and has it send three windows, the last one anomalous.
     async fn with_device(&self, name: &str) {
         let id = DeviceId::parse(name).expect("legal");
-        let hash = Token::draw().expect("random").hash();
-        self.context.store.put_device(id.clone(), hash, false).await.expect("new");
+        Registry::of(self.context.store.clone()).add(&id).await.expect("new");
         let now_ms = now_ms();
         for sequence in 0..3_u32 {
             let time_ms = now_ms - 2_000 + i64::from(sequence) * 1_000;
@@ -63,7 +63,7 @@ impl Site {
             };
             let message = Message {
                 device: id.clone(),
-                id: MessageId { session: 1, sequence },
+                key: MessageId { session: 1, sequence }.into(),
                 received_ms: time_ms,
                 readings: vec![
                     reading("temperature", "Cel", 20.0 + f64::from(sequence)),
@@ -123,9 +123,8 @@ async fn devices_are_listed_searched_and_paged() {
     for name in ["fan-1", "fan-2", "Pump-1"] {
         site.with_device(name).await;
     }
-    let hash = Token::draw().expect("random").hash();
     let new = DeviceId::parse("new").expect("legal");
-    site.context.store.put_device(new, hash, false).await.expect("new");
+    Registry::of(site.context.store.clone()).add(&new).await.expect("new");
     let ids = |body: &Value| -> Vec<String> {
         let devices = body["devices"].as_array().expect("list");
         devices.iter().map(|d| d["id"].as_str().expect("text").to_owned()).collect()

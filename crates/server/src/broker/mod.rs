@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::device::DeviceId;
 use crate::ingest::{Arrival, Ingest, Outcome, Route};
 use crate::presence::{Connection, Presence};
+use crate::registry;
 use crate::store::{Store, StoreError};
 use crate::topic;
 
@@ -74,9 +75,9 @@ impl Gate {
         if claim.will_topic.is_some_and(|will| topic::within(&device, will).is_none()) {
             return Ok(Some("the last will's topic is outside the device's prefix"));
         }
-        match self.store.token_hash(&device).await? {
-            Some(hash) if hash.matches(password) => Ok(None),
-            Some(_) => Ok(Some("wrong token")),
+        match registry::token_matches(&*self.store, &device, password).await? {
+            Some(true) => Ok(None),
+            Some(false) => Ok(Some("wrong token")),
             None => Ok(Some("no such device")),
         }
     }

@@ -173,8 +173,8 @@ impl Ingest {
             (message.device.clone(), readings)
         });
         let noted: Vec<_> = noted.collect();
-        let messages = prepared.into_iter().map(|Prepared(message)| self.store.append(message));
-        let appended = futures_util::future::join_all(messages).await;
+        let messages = prepared.into_iter().map(|Prepared(message)| message).collect();
+        let appended = self.store.append_all(messages).await;
         let mut outcomes = Vec::with_capacity(noted.len());
         for ((device, readings), appended) in noted.into_iter().zip(appended) {
             outcomes.push(match appended {

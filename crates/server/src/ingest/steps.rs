@@ -6,7 +6,7 @@ use super::{Arrival, Route};
 use crate::codec::{self, Codec, CodecError, Decoded};
 use crate::device::DeviceId;
 use crate::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_EARLIEST_MS};
-use crate::store::{Message, Reading};
+use crate::store::{Message, MessageKey, Reading};
 use crate::topic;
 
 /// Why a payload can never be stored.
@@ -123,11 +123,11 @@ fn check(understood: Understood<'_>, now_ms: i64) -> Result<Checked, Rejection> 
     if decoded.readings().iter().any(is_reserved) {
         return Err(Rejection::ReservedName);
     }
-    let id = decoded.id.expect("the only codec that there is numbers its messages");
+    let key = decoded.id.map_or(MessageKey::Unkeyed, MessageKey::Sequence);
     let detector = decoded.detector.take();
     let mut readings = decoded.into_readings();
     let clock_replaced = replace_clock(&mut readings, now_ms);
-    let message = Message { device: device.clone(), id, received_ms: now_ms, readings, detector };
+    let message = Message { device: device.clone(), key, received_ms: now_ms, readings, detector };
     Ok(Checked { message, clock_replaced })
 }
 

@@ -1,6 +1,7 @@
 //! Where messages, readings, devices and alarms are kept, behind one interface.
 
 mod downsample;
+pub mod record;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -8,13 +9,16 @@ mod window;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use stonechat_core::wire::uplink::MessageId;
 
 use crate::alarm::{Action, Alarm, AlarmState, AlreadyOver, Change};
-use crate::device::{DeviceId, TokenHash};
+use crate::device::DeviceId;
+use crate::settings::Settings;
 
+pub use record::{Expected, Record, RecordChange, RecordClass, Records};
 pub use sqlite::SqliteStore;
 
 /// One value of one channel.
@@ -30,13 +34,49 @@ pub struct Reading {
     pub value: f64,
 }
 
+/// What makes a message the same when it is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKey {
+    /// Its number within a session of the device.
+    Sequence(MessageId),
+    /// A digest of its bytes: the same ones are stored once, as long as they are among the
+    /// newest [`DIGESTS_PER_DEVICE_MAX`](crate::limits::DIGESTS_PER_DEVICE_MAX) of the device.
+    Digest([u8; 16]),
+    /// Nothing: each receipt is another message.
+    Unkeyed,
+}
+
+impl From<MessageId> for MessageKey {
+    fn from(id: MessageId) -> Self {
+        Self::Sequence(id)
+    }
+}
+
+impl MessageKey {
+    /// Returns the device's session, if the message tells.
+    #[must_use]
+    pub(crate) fn session(self) -> Option<u32> {
+        match self {
+            Self::Sequence(id) => Some(id.session),
+            Self::Digest(_) | Self::Unkeyed => None,
+        }
+    }
+}
+
+/// For how long each class of data is kept; `None` keeps it for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Readings as they came in.
+    pub readings: Option<Duration>,
+}
+
 /// A message that was decoded and checked, ready to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// Who sent it.
     pub device: DeviceId,
     /// What makes it the same message when it is sent again.
-    pub id: MessageId,
+    pub key: MessageKey,
     /// When it came in, in unix milliseconds.
     pub received_ms: i64,
     /// What it says, in its own order.
@@ -224,6 +264,24 @@ pub enum StoreError {
     /// A device with this identity is registered already.
     #[error("the device {0} exists already; to replace its token, rotate it")]
     DeviceExists(DeviceId),
+    /// A record is not as expected: somebody else changed it meanwhile.
+    #[error("the {class} record `{key}` was changed meanwhile; look at it again")]
+    Conflict {
+        /// Its class.
+        class: RecordClass,
+        /// Its key.
+        key: String,
+    },
+    /// A record can not be stored.
+    #[error("the {class} record `{key}` can not be stored: {detail}")]
+    BadRecord {
+        /// Its class.
+        class: RecordClass,
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// No such device is registered.
     #[error("there is no device {0}; add it first")]
     UnknownDevice(String),
@@ -240,20 +298,15 @@ pub enum StoreError {
 
 /// What every store can do.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
-    /// Stores a message exactly once, with the alarms that follow from it; it is on disk when
-    /// this returns.
-    async fn append(&self, message: Message) -> Result<Appended, StoreError>;
+pub trait Store: Records {
+    /// Stores messages exactly once each, in their order, with the alarms that follow from them;
+    /// they are on disk when this returns. There is an answer for each message.
+    async fn append_all(&self, messages: Vec<Message>) -> Vec<Result<Appended, StoreError>>;
 
-    /// Registers a device, or replaces its token if `replace` says so.
-    async fn put_device(
-        &self,
-        id: DeviceId,
-        hash: TokenHash,
-        replace: bool,
-    ) -> Result<(), StoreError>;
-    /// Finds the hash of a device's token.
-    async fn token_hash(&self, id: &DeviceId) -> Result<Option<TokenHash>, StoreError>;
+    /// Stores one message, as [`Store::append_all`] does.
+    async fn append(&self, message: Message) -> Result<Appended, StoreError> {
+        self.append_all(vec![message]).await.pop().unwrap_or(Err(StoreError::Closed))
+    }
 
     /// Lists all devices, in the order of their identities.
     async fn devices(&self) -> Result<Vec<DeviceRecord>, StoreError>;
@@ -281,4 +334,11 @@ pub trait Store: Send + Sync + 'static {
     async fn totals(&self) -> Result<Totals, StoreError>;
     /// Writes what is left and closes; later calls fail.
     async fn close(&self);
+}
+
+/// Returns the records of the settings' store for use beside a running server; nothing is opened
+/// before the first call.
+#[must_use]
+pub fn records_beside(settings: &Settings) -> Arc<dyn Records> {
+    Arc::new(sqlite::RecordsBeside::in_folder(&settings.data))
 }

@@ -1,12 +1,17 @@
 //! What every store must do; run over each of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stonechat_core::wire::uplink::MessageId;
 
-use super::{AlarmsQuery, Appended, Message, Reading, ReadingsQuery, Store, StoreError};
+use super::{
+    AlarmsQuery, Appended, Expected, Message, MessageKey, Reading, ReadingsQuery, Record,
+    RecordChange, RecordClass, Records, Store, StoreError,
+};
 use crate::alarm::{Action, AlarmState, Change};
-use crate::device::{DeviceId, Token};
+use crate::device::DeviceId;
+use crate::limits::{DIGESTS_PER_DEVICE_MAX, RECORD_BODY_LEN_MAX, RECORD_KEY_LEN_MAX};
 
 const START_MS: i64 = 1_800_000_000_000;
 
@@ -14,7 +19,12 @@ const START_MS: i64 = 1_800_000_000_000;
 pub(super) trait Opener {
     /// Opens it, with what it held before.
     fn open(&self) -> Arc<dyn Store>;
+    /// Takes its records as another program would while it is open.
+    fn beside(&self) -> Arc<dyn Records>;
 }
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn id(name: &str) -> DeviceId {
     DeviceId::parse(name).expect("legal")
@@ -29,16 +39,17 @@ fn message(device: &str, session: u32, sequence: u32, readings: &[(&str, i64, f6
     };
     Message {
         device: id(device),
-        id: MessageId { session, sequence },
+        key: MessageId { session, sequence }.into(),
         received_ms: START_MS + i64::from(sequence) * 1_000,
         readings: readings.iter().map(reading).collect(),
         detector: (sequence == 0).then(|| format!("fan {session:08x}")),
     }
 }
 
-async fn with_device(store: &Arc<dyn Store>, name: &str) {
-    let hash = Token::draw().expect("random").hash();
-    store.put_device(id(name), hash, false).await.expect("new device");
+/// Makes a device known to a store.
+pub(super) async fn with_device(store: &(impl Records + ?Sized), name: &str) {
+    let change = RecordChange::put(RecordClass::Device, name, Expected::Absent, "{}");
+    store.change_records(vec![change]).await.expect("new device");
 }
 
 async fn points(store: &Arc<dyn Store>, device: &str, channel: &str) -> Vec<(i64, f64)> {
@@ -57,6 +68,10 @@ async fn points(store: &Arc<dyn Store>, device: &str, channel: &str) -> Vec<(i64
 /// Runs everything over a store.
 pub(super) async fn run(opener: &impl Opener) {
     devices(&opener.open()).await;
+    records(opener).await;
+    records_beside(opener).await;
+    keys(opener).await;
+    batches(opener).await;
     stores_once(opener).await;
     late_and_old_messages(&opener.open()).await;
     alarms(opener).await;
@@ -66,26 +81,227 @@ pub(super) async fn run(opener: &impl Opener) {
 }
 
 async fn devices(store: &Arc<dyn Store>) {
-    let (one, other) = (Token::draw().expect("random"), Token::draw().expect("random"));
-    store.put_device(id("door"), one.hash(), false).await.expect("new");
-    let twice = store.put_device(id("door"), other.hash(), false).await;
-    assert!(matches!(twice, Err(StoreError::DeviceExists(_))), "{twice:?}");
-    assert_eq!(store.token_hash(&id("door")).await.expect("there"), Some(one.hash()));
-    store.put_device(id("door"), other.hash(), true).await.expect("replaced");
-    assert_eq!(store.token_hash(&id("door")).await.expect("there"), Some(other.hash()));
-    assert_eq!(store.token_hash(&id("none")).await.expect("answer"), None);
-    let record = store.device("door").await.expect("answer").expect("there");
-    assert_eq!((record.last_seen_ms, record.anomalous), (None, false));
-    assert!(matches!(store.channels("none").await, Err(StoreError::UnknownDevice(_))));
-    let unknown = store.append(message("none", 1, 1, &[("a", 0, 1.0)])).await;
+    let unknown = store.append(message("door", 1, 1, &[("a", 0, 1.0)])).await;
     assert!(matches!(unknown, Err(StoreError::UnknownDevice(_))), "{unknown:?}");
+    assert!(matches!(store.channels("door").await, Err(StoreError::UnknownDevice(_))));
+    assert_eq!(store.device("door").await.expect("answer"), None);
+    with_device(&**store, "door").await;
+    let record = store.device("door").await.expect("answer").expect("there");
+    assert_eq!((record.id.as_str(), record.last_seen_ms, record.anomalous), ("door", None, false));
+    store.append(message("door", 1, 1, &[("a", 0, 1.0)])).await.expect("stored");
+    // Without its record it sends no more, but what it sent stays.
+    let delete = RecordChange::delete(RecordClass::Device, "door", Expected::Any);
+    store.change_records(vec![delete]).await.expect("deleted");
+    let unknown = store.append(message("door", 1, 2, &[("a", 0, 2.0)])).await;
+    assert!(matches!(unknown, Err(StoreError::UnknownDevice(_))), "{unknown:?}");
+    assert_eq!(points(store, "door", "a").await, [(START_MS, 1.0)]);
+    with_device(&**store, "door").await;
+    let again = store.append(message("door", 1, 1, &[("a", 0, 1.0)])).await.expect("answer");
+    assert_eq!(again, Appended::Duplicate, "it is the same device as before");
+    store.append(message("door", 1, 2, &[("a", 1, 2.0)])).await.expect("known again");
     store.close().await;
-    assert!(matches!(store.append(message("door", 1, 1, &[])).await, Err(StoreError::Closed)));
+    assert!(matches!(store.append(message("door", 1, 3, &[])).await, Err(StoreError::Closed)));
+}
+
+/// Puts and deletes records, as a store and beside one.
+async fn records(opener: &impl Opener) {
+    let store = opener.open();
+    let find = async |key: &str| store.record(RecordClass::Account, key).await.expect("answer");
+    let put = |key: &str, expected, body: &str| {
+        RecordChange::put(RecordClass::Account, key, expected, body)
+    };
+    assert_eq!(find("ann").await, None);
+    let change =
+        vec![put("ann", Expected::Absent, "{\"n\": \"ä\"}"), put("bob", Expected::Any, "1")];
+    let first = store.change_records(change).await.expect("changed");
+    let ann = find("ann").await.expect("there");
+    assert_eq!((ann.revision, ann.body.as_deref()), (first, Some("{\"n\": \"ä\"}")));
+    assert_eq!(find("ANN").await, None, "keys are told apart by every byte");
+    assert_eq!(store.record(RecordClass::Setting, "ann").await.expect("answer"), None);
+    // All or none: the second change is not as expected.
+    for wrong in [Expected::Absent, Expected::Revision(first + 1)] {
+        let change = vec![put("bob", Expected::Any, "2"), put("ann", wrong, "2")];
+        let refused = store.change_records(change).await;
+        assert!(
+            matches!(&refused, Err(StoreError::Conflict { class: RecordClass::Account, key }) if key == "ann"),
+            "{refused:?}"
+        );
+    }
+    let missing = store.change_records(vec![put("eve", Expected::Revision(first), "2")]).await;
+    assert!(matches!(missing, Err(StoreError::Conflict { .. })), "{missing:?}");
+    assert_eq!(find("bob").await.and_then(|bob| bob.body).as_deref(), Some("1"));
+    let second = store
+        .change_records(vec![put("ann", Expected::Revision(first), "2")])
+        .await
+        .expect("as expected");
+    assert!(second > first);
+    let delete = RecordChange::delete(RecordClass::Account, "bob", Expected::Revision(first));
+    let third = store.change_records(vec![delete]).await.expect("deleted");
+    assert_eq!(find("bob").await, None);
+    store.close().await;
+
+    let store = opener.open();
+    let keys = |found: Vec<Record>| found.into_iter().map(|r| r.key).collect::<Vec<_>>();
+    let since = store.records_since(first, 100).await.expect("answer");
+    let seen: Vec<_> = since.iter().map(|r| (r.key.as_str(), r.revision, r.body.clone())).collect();
+    assert_eq!(seen, [("ann", second, Some("2".to_owned())), ("bob", third, None)]);
+    assert_eq!(store.records_since(third, 100).await.expect("answer"), []);
+    let change = ["a", "c", "b"].map(|key| put(key, Expected::Absent, "0")).to_vec();
+    let fourth = store.change_records(change).await.expect("absent");
+    assert!(fourth > third);
+    let whole = store.records_since(third, 1).await.expect("answer");
+    assert_eq!(whole.len(), 3, "a change is not cut in two");
+    let one = store.records_since(first, 1).await.expect("answer");
+    assert_eq!(keys(one), ["ann"]);
+    let all = async |after: &str, limit| {
+        keys(store.records(RecordClass::Account, after, limit).await.expect("answer"))
+    };
+    assert_eq!(all("", 100).await, ["a", "ann", "b", "c"]);
+    assert_eq!(all("", 2).await, ["a", "ann"]);
+    assert_eq!(all("ann", 100).await, ["b", "c"]);
+    for (key, body) in [
+        ("", "0".to_owned()),
+        (&"k".repeat(RECORD_KEY_LEN_MAX + 1), "0".to_owned()),
+        ("long", "0".repeat(RECORD_BODY_LEN_MAX + 1)),
+    ] {
+        let refused = store.change_records(vec![put(key, Expected::Any, &body)]).await;
+        assert!(matches!(refused, Err(StoreError::BadRecord { .. })), "{refused:?}");
+    }
+    let device = RecordChange::put(RecordClass::Device, "no/device", Expected::Any, "{}");
+    let refused = store.change_records(vec![device]).await;
+    assert!(matches!(refused, Err(StoreError::BadRecord { .. })), "{refused:?}");
+    let long =
+        put(&"k".repeat(RECORD_KEY_LEN_MAX), Expected::Any, &"0".repeat(RECORD_BODY_LEN_MAX));
+    store.change_records(vec![long]).await.expect("the longest");
+    store.close().await;
+}
+
+/// What another program changes beside a running store is seen by it, and the other way round.
+async fn records_beside(opener: &impl Opener) {
+    let (store, beside) = (opener.open(), opener.beside());
+    with_device(&*beside, "beside").await;
+    let found = store.record(RecordClass::Device, "beside").await.expect("answer").expect("there");
+    let appear = async {
+        while store.device("beside").await.expect("answer").is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, appear).await.expect("appears by itself");
+    store.append(message("beside", 1, 1, &[("a", 0, 1.0)])).await.expect("stored");
+    with_device(&*beside, "first").await;
+    let known = store.append(message("first", 1, 1, &[("a", 0, 1.0)])).await;
+    known.expect("known by its first message at the latest");
+    let change = RecordChange::put(
+        RecordClass::Device,
+        "beside",
+        Expected::Revision(found.revision),
+        "{\"disabled\": true}",
+    );
+    let revision = store.change_records(vec![change.clone()]).await.expect("as expected");
+    let since = beside.records_since(revision - 1, 10).await.expect("answer");
+    assert_eq!(since.first().and_then(|r| r.body.as_deref()), Some("{\"disabled\": true}"));
+    let late = beside.change_records(vec![change]).await;
+    assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+    let listed = beside.records(RecordClass::Device, "bes", 1).await.expect("answer");
+    assert_eq!(listed.first().map(|r| r.key.as_str()), Some("beside"));
+    let delete = RecordChange::delete(RecordClass::Device, "beside", Expected::Any);
+    beside.change_records(vec![delete]).await.expect("deleted");
+    assert_eq!(store.record(RecordClass::Device, "beside").await.expect("answer"), None);
+    let refused = async {
+        let mut sequence = 2;
+        while store.append(message("beside", 1, sequence, &[])).await.is_ok() {
+            sequence += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("refused before long");
+    store.close().await;
+}
+
+fn keyed(device: &str, key: MessageKey, at: u32) -> Message {
+    let at_ms = i64::from(at);
+    Message { key, ..message(device, 1, at, &[("a", at_ms, f64::from(at))]) }
+}
+
+fn digest(number: u32) -> MessageKey {
+    let mut digest = [7; 16];
+    digest[..4].copy_from_slice(&number.to_le_bytes());
+    MessageKey::Digest(digest)
+}
+
+/// Messages without numbers: known again by a digest, or not at all.
+async fn keys(opener: &impl Opener) {
+    let store = opener.open();
+    with_device(&*store, "digests").await;
+    let count = DIGESTS_PER_DEVICE_MAX as u32;
+    let all = (0..=count).map(|number| keyed("digests", digest(number), number)).collect();
+    let new =
+        |appended: &Result<Appended, StoreError>| matches!(appended, Ok(Appended::New { .. }));
+    assert!(store.append_all(all).await.iter().all(new));
+    for number in [1, count / 2, count] {
+        let again = store.append(keyed("digests", digest(number), number)).await;
+        assert!(matches!(again, Ok(Appended::Duplicate)), "{number}: {again:?}");
+    }
+    let twice =
+        [keyed("digests", MessageKey::Unkeyed, 5), keyed("digests", MessageKey::Unkeyed, 5)];
+    assert!(store.append_all(twice.to_vec()).await.iter().all(new), "each receipt counts");
+    store.close().await;
+
+    let store = opener.open();
+    for number in [1, count] {
+        let again = store.append(keyed("digests", digest(number), number)).await;
+        assert!(matches!(again, Ok(Appended::Duplicate)), "{number}: also after opening anew");
+    }
+    let forgotten = store.append(keyed("digests", digest(0), 0)).await;
+    assert!(new(&forgotten), "beyond the newest digests");
+    let values = points(&store, "digests", "a").await;
+    assert_eq!(values.len(), count as usize + 1 + 2 + 1);
+    // The number of a session and a digest are different things.
+    let number = MessageId { session: 7, sequence: 0 }.into();
+    assert!(new(&store.append(keyed("digests", number, 9)).await));
+    store.close().await;
+}
+
+/// A batch has an answer for each of its messages, in their order.
+async fn batches(opener: &impl Opener) {
+    let store = opener.open();
+    with_device(&*store, "batch").await;
+    assert!(store.append_all(Vec::new()).await.is_empty());
+    let batch = vec![
+        message("batch", 1, 1, &[("a", 1, 1.0)]),
+        message("nobody", 1, 1, &[("a", 1, 1.0)]),
+        message("batch", 1, 1, &[("a", 1, 1.0)]),
+        message("batch", 1, 2, &[("a", 2, 2.0), ("anomaly", 2, 1.0)]),
+        message("batch", 1, 3, &[("a", 3, 3.0), ("anomaly", 3, 0.0)]),
+    ];
+    let answers = store.append_all(batch).await;
+    let alarms = |answer: &Result<Appended, StoreError>| match answer {
+        Ok(Appended::New { alarms, .. }) => alarms.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(answers.len(), 5);
+    assert_eq!(alarms(&answers[0]), 0);
+    assert!(matches!(&answers[1], Err(StoreError::UnknownDevice(name)) if name == "nobody"));
+    assert!(matches!(answers[2], Ok(Appended::Duplicate)));
+    assert_eq!((alarms(&answers[3]), alarms(&answers[4])), (1, 1), "opened, then moved");
+    let expected: Vec<_> = (1..=3).map(|i| (START_MS + i, i as f64)).collect();
+    assert_eq!(points(&store, "batch", "a").await, expected);
+    let many: Vec<_> = (10..5_010)
+        .map(|sequence| message("batch", 1, sequence, &[("a", i64::from(sequence), 0.5)]))
+        .collect();
+    let answers = store.append_all(many).await;
+    assert!(answers.iter().all(|a| matches!(a, Ok(Appended::New { .. }))));
+    store.close().await;
+    let store = opener.open();
+    assert_eq!(points(&store, "batch", "a").await.len(), 5_003);
+    store.close().await;
+    let closed = store.append_all(vec![message("batch", 1, 9_999, &[]); 2]).await;
+    assert!(matches!(closed[..], [Err(StoreError::Closed), Err(StoreError::Closed)]));
 }
 
 async fn stores_once(opener: &impl Opener) {
     let store = opener.open();
-    with_device(&store, "once").await;
+    with_device(&*store, "once").await;
     let before = store.totals().await.expect("answer");
     let readings = [("temperature", 0, 21.5), ("score", 0, 0.25), ("threshold", 0, 1.0)];
     let first = store.append(message("once", 7, 0, &readings)).await.expect("stored");
@@ -127,7 +343,7 @@ async fn stores_once(opener: &impl Opener) {
 }
 
 async fn late_and_old_messages(store: &Arc<dyn Store>) {
-    with_device(store, "late").await;
+    with_device(&**store, "late").await;
     for sequence in [5, 3, 4, 70, 6] {
         let stored = store
             .append(message(
@@ -164,7 +380,7 @@ async fn verdict(store: &Arc<dyn Store>, sequence: u32, anomaly: bool, score: f6
 
 async fn alarms(opener: &impl Opener) {
     let store = opener.open();
-    with_device(&store, "alarmed").await;
+    with_device(&*store, "alarmed").await;
     assert_eq!(verdict(&store, 1, false, 0.5).await, []);
     let opened = match verdict(&store, 2, true, 3.0).await.as_slice() {
         [Change::Opened(alarm)] => alarm.clone(),
@@ -222,7 +438,7 @@ async fn alarms(opener: &impl Opener) {
 }
 
 async fn sensor_faults(store: &Arc<dyn Store>) {
-    with_device(store, "faulty").await;
+    with_device(&**store, "faulty").await;
     let mut sent = 0;
     let mut send = async |after_s: u32, rejected: f64| {
         sent += 1;
@@ -253,7 +469,7 @@ async fn sensor_faults(store: &Arc<dyn Store>) {
 
 async fn many_points(opener: &impl Opener) {
     let store = opener.open();
-    with_device(&store, "many").await;
+    with_device(&*store, "many").await;
     let mut expected = Vec::new();
     for sequence in 1..=100 {
         let readings: Vec<_> = (0..10)
@@ -292,7 +508,7 @@ async fn many_points(opener: &impl Opener) {
 }
 
 async fn too_many_channels(store: &Arc<dyn Store>) {
-    with_device(store, "wide").await;
+    with_device(&**store, "wide").await;
     let names: Vec<String> = (0..300).map(|i| format!("c{i:03}")).collect();
     let readings: Vec<_> = names.iter().map(|name| (name.as_str(), 0, 1.0)).collect();
     let appended = store.append(message("wide", 1, 1, &readings)).await.expect("stored");

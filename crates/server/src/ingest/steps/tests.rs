@@ -33,7 +33,7 @@ fn a_message_becomes_readings() {
     let bytes = payload("pump/", base_s, &records);
     let Checked { message, clock_replaced } = take("stonechat/v1/pump/up", &bytes).expect("legal");
     assert!(!clock_replaced);
-    assert_eq!(message.id, MessageId { session: 7, sequence: 3 });
+    assert_eq!(message.key, MessageId { session: 7, sequence: 3 }.into());
     assert_eq!(message.detector.as_deref(), Some("fan 12ab"));
     let seen: Vec<_> = message.readings.iter().map(|r| (&*r.channel, r.time_ms, r.value)).collect();
     assert_eq!(seen, [("temperature", NOW_MS - 1_000, 21.5), ("anomaly", NOW_MS, 1.0)]);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
-use stonechat_core::wire::uplink::{ANOMALY, SCORE, SENSOR_FAULT_SUFFIX, THRESHOLD};
+use stonechat_core::wire::uplink::{ANOMALY, MessageId, SCORE, SENSOR_FAULT_SUFFIX, THRESHOLD};
 
 use super::body::{self, TailReading};
 use super::fleet::{ChannelView, Fleet};
@@ -13,7 +13,12 @@ use super::{alarms, registry};
 use crate::alarm::{AlarmKind, AlarmState, Change, Observation, observe};
 use crate::limits::{CHANNELS_PER_DEVICE_MAX, SENSOR_FAULT_QUIET_MS};
 use crate::store::window::Arrival;
-use crate::store::{Appended, Message, Reading, StoreError};
+use crate::store::{Appended, Message, MessageKey, Reading, StoreError};
+
+/// Kinds of keys in the table of messages.
+pub(super) const KEY_SEQUENCE: i64 = 0;
+pub(super) const KEY_DIGEST: i64 = 1;
+pub(super) const KEY_NONE: i64 = 2;
 
 /// What the fleet learns of a message once it is committed.
 #[derive(Debug)]
@@ -38,18 +43,17 @@ pub(super) fn append(
     message: &Message,
 ) -> Result<Outcome, StoreError> {
     let failed = |source| StoreError::Database { path: "stonechat.sqlite".into(), source };
-    let known = ledger.entries.contains_key(message.device.as_str());
+    let known = ledger.entries.get(message.device.as_str()).is_some_and(|entry| entry.living);
     if !known {
         // Another process may have registered it.
         let row = registry::row(connection, message.device.as_str()).map_err(failed)?;
         let row = row.ok_or_else(|| StoreError::UnknownDevice(message.device.to_string()))?;
-        let name: Arc<str> = Arc::from(message.device.as_str());
-        ledger.entries.insert(name.clone(), Entry::new(row, name));
+        ledger.living(row, message.device.as_str());
     }
     let Some(entry) = ledger.entries.get_mut(message.device.as_str()) else {
         return Err(StoreError::UnknownDevice(message.device.to_string()));
     };
-    let arrival = entry.note(message.id, message.received_ms);
+    let arrival = entry.note(message.key, message.received_ms);
     if arrival == Arrival::Duplicate {
         ledger.duplicates += 1;
         return Ok((Appended::Duplicate, None));
@@ -93,18 +97,27 @@ fn store(
         body::push(&mut bytes, message.received_ms, reading);
         stored.readings.push(reading);
     }
+    let none = MessageId { session: 0, sequence: 0 };
+    let (kind, number, digest) = match message.key {
+        MessageKey::Sequence(id) => (KEY_SEQUENCE, id, None),
+        MessageKey::Digest(digest) => (KEY_DIGEST, none, Some(digest)),
+        MessageKey::Unkeyed => (KEY_NONE, none, None),
+    };
     connection
         .prepare_cached(
-            "INSERT INTO message (id, device, session, sequence, received_ms, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO message \
+             (id, device, session, sequence, received_ms, body, key_kind, digest) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             id,
             entry.row,
-            message.id.session,
-            message.id.sequence,
+            number.session,
+            number.sequence,
             message.received_ms,
             bytes,
+            kind,
+            digest,
         ])?;
     entry.last_seen_ms = entry.last_seen_ms.max(Some(message.received_ms));
     if message.detector.is_some() && message.detector != entry.detector {
@@ -169,10 +182,10 @@ fn move_alarms(
                 at_ms: reading.time_ms,
                 score: scores.get(&reading.time_ms).copied(),
                 threshold: thresholds.get(&reading.time_ms).copied(),
-                continues: continues(entry.anomaly, message.id.session),
+                continues: continues(entry.anomaly, message.key.session()),
                 late,
             };
-            note(connection, entry, message.id.session, &observation, &mut changes)?;
+            note(connection, entry, message.key.session(), &observation, &mut changes)?;
         } else if reading.channel.ends_with(SENSOR_FAULT_SUFFIX) && reading.value > 0.0 {
             rejected_at = rejected_at.max(Some(reading.time_ms));
         }
@@ -183,7 +196,7 @@ fn move_alarms(
         at_ms: rejected_at.unwrap_or(message.received_ms),
         score: None,
         threshold: None,
-        continues: continues(entry.fault, message.id.session),
+        continues: continues(entry.fault, message.key.session()),
         late,
     };
     if fault.holds {
@@ -191,13 +204,13 @@ fn move_alarms(
     }
     let quiet_ms = message.received_ms.saturating_sub(entry.fault_last_ms);
     if fault.holds || (entry.fault.holds && quiet_ms >= SENSOR_FAULT_QUIET_MS) {
-        note(connection, entry, message.id.session, &fault, &mut changes)?;
+        note(connection, entry, message.key.session(), &fault, &mut changes)?;
     }
     Ok(changes)
 }
 
-fn continues(condition: Condition, session: u32) -> bool {
-    condition.holds && condition.session == Some(session)
+fn continues(condition: Condition, session: Option<u32>) -> bool {
+    condition.holds && condition.session == session
 }
 
 fn by_time(message: &Message, channel: &str) -> HashMap<i64, f64> {
@@ -213,12 +226,12 @@ fn by_time(message: &Message, channel: &str) -> HashMap<i64, f64> {
 fn note(
     connection: &Connection,
     entry: &mut Entry,
-    session: u32,
+    session: Option<u32>,
     observation: &Observation,
     changes: &mut Vec<Change>,
 ) -> rusqlite::Result<()> {
     if !observation.late {
-        let condition = Condition { holds: observation.holds, session: Some(session) };
+        let condition = Condition { holds: observation.holds, session };
         match observation.kind {
             AlarmKind::Anomaly => entry.anomaly = condition,
             AlarmKind::SensorFault => entry.fault = condition,

@@ -261,6 +261,15 @@ fn write_sessions(connection: &Connection, ledger: &mut Ledger) -> rusqlite::Res
                     session.used_ms
                 ])?;
         }
+        if !entry.digests.is_empty() {
+            let body: Vec<u8> = entry.digests.iter().flatten().copied().collect();
+            connection
+                .prepare_cached(
+                    "INSERT INTO digest (device, body) VALUES (?1, ?2) \
+                     ON CONFLICT (device) DO UPDATE SET body = ?2",
+                )?
+                .execute(params![entry.row, body])?;
+        }
         connection
             .prepare_cached("UPDATE device SET last_seen_ms = ?2 WHERE id = ?1")?
             .execute(params![entry.row, entry.last_seen_ms])?;

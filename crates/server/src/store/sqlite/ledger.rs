@@ -2,13 +2,14 @@
 //! channels exist, which conditions hold and which alarms are not yet over. Its changes belong
 //! to the transaction under way; when that fails, the ledger is read anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use stonechat_core::wire::uplink::MessageId;
 
 use crate::alarm::{Alarm, AlarmKind};
-use crate::limits::SESSIONS_PER_DEVICE_MAX;
+use crate::limits::{DIGESTS_PER_DEVICE_MAX, SESSIONS_PER_DEVICE_MAX};
+use crate::store::MessageKey;
 use crate::store::window::{Arrival, SequenceWindow};
 
 /// Every device, by identity.
@@ -22,6 +23,8 @@ pub(super) struct Ledger {
     pub(super) messages: u64,
     pub(super) readings: u64,
     pub(super) duplicates: u64,
+    /// The newest change of a record that the writer has seen.
+    pub(super) revision: u64,
 }
 
 /// One device.
@@ -41,6 +44,10 @@ pub(super) struct Entry {
     pub(super) changed: bool,
     /// Newest first.
     pub(super) sessions: Vec<Session>,
+    /// Digests of messages that have no number, newest last.
+    pub(super) digests: VecDeque<[u8; 16]>,
+    /// Whether its record is there.
+    pub(super) living: bool,
 }
 
 /// A channel.
@@ -66,6 +73,18 @@ pub(super) struct Condition {
     pub(super) session: Option<u32>,
 }
 
+impl Ledger {
+    /// Notes that a device's record is there.
+    pub(super) fn living(&mut self, row: i64, name: &str) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.living = true;
+        } else {
+            let name: Arc<str> = Arc::from(name);
+            self.entries.insert(name.clone(), Entry::new(row, name));
+        }
+    }
+}
+
 impl Entry {
     pub(super) fn new(row: i64, name: Arc<str>) -> Self {
         Self {
@@ -80,11 +99,33 @@ impl Entry {
             detector: None,
             changed: false,
             sessions: Vec::new(),
+            digests: VecDeque::new(),
+            living: true,
         }
     }
 
     /// Notes a message and tells whether it is new.
-    pub(super) fn note(&mut self, id: MessageId, received_ms: i64) -> Arrival {
+    pub(super) fn note(&mut self, key: MessageKey, received_ms: i64) -> Arrival {
+        match key {
+            MessageKey::Sequence(id) => self.note_number(id, received_ms),
+            MessageKey::Digest(digest) => self.note_digest(digest),
+            MessageKey::Unkeyed => Arrival::Newest,
+        }
+    }
+
+    fn note_digest(&mut self, digest: [u8; 16]) -> Arrival {
+        if self.digests.contains(&digest) {
+            return Arrival::Duplicate;
+        }
+        if self.digests.len() == DIGESTS_PER_DEVICE_MAX {
+            self.digests.pop_front();
+        }
+        self.digests.push_back(digest);
+        self.changed = true;
+        Arrival::Newest
+    }
+
+    fn note_number(&mut self, id: MessageId, received_ms: i64) -> Arrival {
         let found = self.sessions.iter().position(|session| session.number == id.session);
         let Some(position) = found else {
             let window = SequenceWindow::starting_at(id.sequence);

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use stonechat_core::wire::uplink::{ANOMALY, MessageId, SCORE, THRESHOLD};
 
 use super::fleet::{ChannelView, DeviceView, Fleet};
 use super::ledger::{Channel, Entry, Ledger, Session};
 use super::schema::Location;
-use super::{alarms, body, chunk};
+use super::{alarms, append, body, chunk, records};
 use crate::alarm::{AlarmKind, AlarmState};
 use crate::limits::RECENT_SCORES;
-use crate::store::StoreError;
 use crate::store::window::SequenceWindow;
+use crate::store::{MessageKey, StoreError};
 
 struct Loader<'a> {
     connection: &'a Connection,
@@ -51,20 +51,35 @@ fn total(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     Ok(value.unwrap_or(0))
 }
 
+/// Reads what makes a message of the tail the same message.
+fn key(row: &Row<'_>) -> rusqlite::Result<MessageKey> {
+    match row.get(6)? {
+        append::KEY_SEQUENCE => {
+            Ok(MessageId { session: row.get(2)?, sequence: row.get(3)? }.into())
+        }
+        append::KEY_DIGEST => row.get(7).map(MessageKey::Digest),
+        _ => Ok(MessageKey::Unkeyed),
+    }
+}
+
 impl Loader<'_> {
     fn tables(&mut self) -> rusqlite::Result<()> {
         self.ledger.last_message = total(self.connection, "counted_to")?;
         self.ledger.messages = total(self.connection, "messages")? as u64;
         self.ledger.readings = total(self.connection, "readings")? as u64;
         self.ledger.duplicates = total(self.connection, "duplicates")? as u64;
+        self.ledger.revision = records::newest_revision(self.connection)?;
         self.devices()?;
         self.channels()?;
-        self.sessions()
+        self.sessions()?;
+        self.digests()
     }
 
     fn devices(&mut self) -> rusqlite::Result<()> {
-        let mut statement =
-            self.connection.prepare("SELECT id, name, last_seen_ms, detector FROM device")?;
+        let mut statement = self.connection.prepare(
+            "SELECT id, name, last_seen_ms, detector, EXISTS (SELECT 1 FROM record \
+                 WHERE class = 'device' AND key = name AND body IS NOT NULL) FROM device",
+        )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
@@ -72,6 +87,7 @@ impl Loader<'_> {
             let mut entry = Entry::new(id, name.clone());
             entry.last_seen_ms = row.get(2)?;
             entry.detector = row.get(3)?;
+            entry.living = row.get(4)?;
             let view = DeviceView {
                 last_seen_ms: entry.last_seen_ms,
                 detector: entry.detector.clone(),
@@ -132,6 +148,19 @@ impl Loader<'_> {
         Ok(())
     }
 
+    fn digests(&mut self) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare("SELECT device, body FROM digest")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let name = self.names.get(&row.get(0)?);
+            if let Some(entry) = name.and_then(|name| self.ledger.entries.get_mut(name)) {
+                let (digests, _) = row.get_ref(1)?.as_blob()?.as_chunks();
+                entry.digests.extend(digests);
+            }
+        }
+        Ok(())
+    }
+
     /// Replays the messages of the tail: what they said is in no other table yet.
     fn tail(&mut self, location: &Location) -> Result<(), StoreError> {
         let failed = |e| location.failed(e);
@@ -139,17 +168,15 @@ impl Loader<'_> {
         let mut statement = self
             .connection
             .prepare(
-                "SELECT id, device, session, sequence, received_ms, body FROM message ORDER BY id",
+                "SELECT id, device, session, sequence, received_ms, body, key_kind, digest \
+                 FROM message ORDER BY id",
             )
             .map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let id: i64 = row.get(0).map_err(failed)?;
             let device: i64 = row.get(1).map_err(failed)?;
-            let message = MessageId {
-                session: row.get(2).map_err(failed)?,
-                sequence: row.get(3).map_err(failed)?,
-            };
+            let key = key(row).map_err(failed)?;
             let received_ms: i64 = row.get(4).map_err(failed)?;
             let bytes = row.get_ref(5).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
             let readings = body::read(bytes, received_ms)
@@ -160,7 +187,7 @@ impl Loader<'_> {
                 self.ledger.messages += 1;
                 self.ledger.readings += readings.len() as u64;
             }
-            self.replay(device, id, message, received_ms, &readings);
+            self.replay(device, id, key, received_ms, &readings);
         }
         self.fleet.messages = self.ledger.messages;
         self.fleet.readings = self.ledger.readings;
@@ -172,13 +199,13 @@ impl Loader<'_> {
         &mut self,
         device: i64,
         id: i64,
-        message: MessageId,
+        key: MessageKey,
         received_ms: i64,
         readings: &[body::TailReading],
     ) {
         if let Some(name) = self.names.get(&device) {
             if let Some(entry) = self.ledger.entries.get_mut(name) {
-                let _ = entry.note(message, received_ms);
+                let _ = entry.note(key, received_ms);
                 entry.last_seen_ms = entry.last_seen_ms.max(Some(received_ms));
             }
             if let Some(view) = self.fleet.devices.get_mut(name) {

@@ -15,6 +15,7 @@ mod fleet;
 mod ledger;
 mod load;
 mod reader;
+mod records;
 mod registry;
 mod schema;
 #[cfg(test)]
@@ -25,7 +26,6 @@ mod writer;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -34,16 +34,15 @@ use tokio::sync::{mpsc, oneshot};
 use self::checkpoint::Checkpointer;
 use self::fleet::Fleet;
 use self::reader::Readers;
+pub use self::records::RecordsBeside;
 use self::schema::Location;
 use self::writer::{Command, Writer};
 use super::{
-    AlarmsQuery, Appended, ChannelRecord, DeviceRecord, Message, ReadingsQuery, Series, Store,
-    StoreError, Totals,
+    AlarmsQuery, Appended, ChannelRecord, DeviceRecord, Message, ReadingsQuery, Record,
+    RecordChange, RecordClass, Records, Retention, Series, Store, StoreError, Totals,
 };
 use crate::alarm::{Action, Alarm};
-use crate::clock::now_ms;
-use crate::device::{DeviceId, TokenHash};
-use crate::limits::WRITER_QUEUE_LEN;
+use crate::limits::{READERS_MAX, WRITER_QUEUE_LEN};
 
 /// The store in one SQLite file.
 #[derive(Debug)]
@@ -52,16 +51,18 @@ pub struct SqliteStore {
     commands: mpsc::Sender<Command>,
     fleet: Arc<RwLock<Fleet>>,
     readers: Arc<Readers>,
+    /// Apart, so that no long query delays a revocation.
+    record_readers: Arc<Readers>,
     lock: Mutex<Option<File>>,
 }
 
 impl SqliteStore {
-    /// Opens the store of a data folder, and creates both when missing. Readings older than
-    /// `retention` are deleted.
+    /// Opens the store of a data folder, and creates both when missing. What is older
+    /// than `retention` says is deleted.
     ///
     /// # Errors
     /// When the folder cannot be written, another server uses it, or a later version wrote it.
-    pub fn open(folder: &Path, retention: Option<Duration>) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, retention: Retention) -> Result<Self, StoreError> {
         let location = Location::in_folder(folder)?;
         let lock = location.lock()?;
         let connection = location.open_writer()?;
@@ -72,8 +73,10 @@ impl SqliteStore {
         Writer::new(connection, location.clone(), fleet.clone(), ledger, checkpointer, retention)
             .spawn(queue)
             .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
-        let readers = Readers::new(location.clone());
-        Ok(Self { location, commands, fleet, readers, lock: Mutex::new(Some(lock)) })
+        let readers = Readers::new(location.clone(), READERS_MAX);
+        let record_readers = Readers::new(location.clone(), 1);
+        let lock = Mutex::new(Some(lock));
+        Ok(Self { location, commands, fleet, readers, record_readers, lock })
     }
 
     async fn ask<T>(
@@ -94,56 +97,55 @@ impl SqliteStore {
     }
 }
 
-/// Adds a device without taking the whole store, for use beside a running server.
-///
-/// # Errors
-/// As [`SqliteStore::open`], or if the device exists and is not to be replaced.
-pub fn put_device_beside(
-    folder: &Path,
-    id: &DeviceId,
-    hash: TokenHash,
-    replace: bool,
-) -> Result<(), StoreError> {
-    let location = Location::in_folder(folder)?;
-    let connection = location.open_writer()?;
-    registry::put(&connection, id, hash, replace, now_ms())
-        .map_err(|e| location.failed(e))?
-        .map(drop)
-        .ok_or_else(|| StoreError::DeviceExists(id.clone()))
-}
+#[async_trait]
+impl Records for SqliteStore {
+    async fn record(&self, class: RecordClass, key: &str) -> Result<Option<Record>, StoreError> {
+        let (location, key) = (self.location.clone(), key.to_owned());
+        self.record_readers
+            .run(move |connection| {
+                records::find(connection, class, &key).map_err(|e| location.failed(e))
+            })
+            .await
+    }
 
-/// Lists the registered devices without taking the whole store.
-///
-/// # Errors
-/// As [`SqliteStore::open`].
-pub fn devices_beside(folder: &Path) -> Result<Vec<String>, StoreError> {
-    let location = Location::in_folder(folder)?;
-    let connection = location.open_writer()?;
-    let devices = registry::all(&connection).map_err(|e| location.failed(e))?;
-    Ok(devices.into_iter().map(|(_, name)| name).collect())
+    async fn records(
+        &self,
+        class: RecordClass,
+        after_key: &str,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let (location, after_key) = (self.location.clone(), after_key.to_owned());
+        self.record_readers
+            .run(move |connection| {
+                records::list(connection, class, &after_key, limit).map_err(|e| location.failed(e))
+            })
+            .await
+    }
+
+    async fn records_since(&self, revision: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let location = self.location.clone();
+        self.record_readers
+            .run(move |connection| {
+                records::since(connection, revision, limit).map_err(|e| location.failed(e))
+            })
+            .await
+    }
+
+    async fn change_records(&self, changes: Vec<RecordChange>) -> Result<u64, StoreError> {
+        self.ask(|reply| Command::ChangeRecords(changes, reply)).await
+    }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn append(&self, message: Message) -> Result<Appended, StoreError> {
-        self.ask(|reply| Command::Append(message, reply)).await
-    }
-
-    async fn put_device(
-        &self,
-        id: DeviceId,
-        hash: TokenHash,
-        replace: bool,
-    ) -> Result<(), StoreError> {
-        self.ask(|reply| Command::PutDevice(id, hash, replace, reply)).await
-    }
-
-    async fn token_hash(&self, id: &DeviceId) -> Result<Option<TokenHash>, StoreError> {
-        let (location, id) = (self.location.clone(), id.clone());
-        let query = move |connection: &rusqlite::Connection| {
-            registry::token_hash(connection, &id).map_err(|e| location.failed(e))
-        };
-        self.readers.run(query).await
+    async fn append_all(&self, messages: Vec<Message>) -> Vec<Result<Appended, StoreError>> {
+        let count = messages.len();
+        let closed = || (0..count).map(|_| Err(StoreError::Closed)).collect();
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Append(messages, reply)).await.is_err() {
+            return closed();
+        }
+        answer.await.unwrap_or_else(|_| closed())
     }
 
     async fn devices(&self) -> Result<Vec<DeviceRecord>, StoreError> {
@@ -211,6 +213,7 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.readers.close();
+        self.record_readers.close();
         let (done, closed) = oneshot::channel();
         if self.commands.send(Command::Close(done)).await.is_ok() {
             let _ = closed.await;

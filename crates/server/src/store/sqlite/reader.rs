@@ -9,7 +9,6 @@ use tokio::sync::Semaphore;
 use super::chunk;
 use super::fleet::Fleet;
 use super::schema::Location;
-use crate::limits::READERS_MAX;
 use crate::store::downsample::downsample;
 use crate::store::{ReadingsQuery, Series, StoreError};
 
@@ -22,8 +21,8 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(location: Location) -> Arc<Self> {
-        let turns = Arc::new(Semaphore::new(READERS_MAX));
+    pub(super) fn new(location: Location, connections_max: usize) -> Arc<Self> {
+        let turns = Arc::new(Semaphore::new(connections_max));
         Arc::new(Self { location, idle: Mutex::new(Vec::new()), turns })
     }
 

@@ -1,56 +1,48 @@
-//! Devices and their tokens in the database.
+//! The rows of devices. A device is known as long as its record is there.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::device::{DeviceId, TokenHash};
-
-/// Adds a device, or replaces its token; returns its row, or `None` if it exists and is not to
-/// be replaced.
-pub(super) fn put(
-    connection: &Connection,
-    id: &DeviceId,
-    hash: TokenHash,
-    replace: bool,
-    now_ms: i64,
-) -> rusqlite::Result<Option<i64>> {
-    if let Some(row) = row(connection, id.as_str())? {
-        if !replace {
-            return Ok(None);
-        }
-        connection
-            .prepare_cached("UPDATE device SET token_hash = ?2 WHERE id = ?1")?
-            .execute(params![row, hash.as_bytes()])?;
-        return Ok(Some(row));
-    }
+/// Makes the row of a device, if there is none.
+pub(super) fn put(connection: &Connection, name: &str, now_ms: i64) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT INTO device (name, token_hash, created_ms) VALUES (?1, ?2, ?3)")?
-        .insert(params![id.as_str(), hash.as_bytes(), now_ms])
-        .map(Some)
+        .prepare_cached(
+            "INSERT INTO device (name, created_ms) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+        )?
+        .execute(params![name, now_ms])
+        .map(drop)
 }
 
-/// Lists all devices, row and name.
-pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<(i64, String)>> {
+/// A device whose record changed.
+pub(super) struct Changed {
+    pub(super) row: i64,
+    pub(super) name: String,
+    pub(super) living: bool,
+}
+
+/// Lists the devices whose records changed after a revision.
+pub(super) fn changed_since(
+    connection: &Connection,
+    revision: u64,
+) -> rusqlite::Result<Vec<Changed>> {
     connection
-        .prepare_cached("SELECT id, name FROM device ORDER BY name")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare_cached(
+            "SELECT device.id, device.name, record.body IS NOT NULL FROM record \
+             JOIN device ON device.name = record.key \
+             WHERE record.class = 'device' AND record.revision > ?1",
+        )?
+        .query_map([i64::try_from(revision).unwrap_or(i64::MAX)], |row| {
+            Ok(Changed { row: row.get(0)?, name: row.get(1)?, living: row.get(2)? })
+        })?
         .collect()
 }
 
-/// Finds a device's row.
+/// Finds the row of a device whose record is there.
 pub(super) fn row(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     connection
-        .prepare_cached("SELECT id FROM device WHERE name = ?1")?
+        .prepare_cached(
+            "SELECT device.id FROM device JOIN record ON record.key = device.name \
+             WHERE record.class = 'device' AND record.key = ?1 AND record.body IS NOT NULL",
+        )?
         .query_row([name], |row| row.get(0))
-        .optional()
-}
-
-/// Finds the hash of a device's token.
-pub(super) fn token_hash(
-    connection: &Connection,
-    id: &DeviceId,
-) -> rusqlite::Result<Option<TokenHash>> {
-    connection
-        .prepare_cached("SELECT token_hash FROM device WHERE name = ?1")?
-        .query_row([id.as_str()], |row| row.get(0).map(TokenHash::from_bytes))
         .optional()
 }

@@ -12,7 +12,8 @@ const FILE_NAME: &str = "stonechat.sqlite";
 const LOCK_NAME: &str = "stonechat.lock";
 
 /// The steps from an empty file to the newest schema; a released one is never changed.
-const MIGRATIONS: [&str; 1] = ["
+pub(super) const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE device (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -78,7 +79,29 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX alarm_by_device ON alarm (device);
     CREATE INDEX alarm_by_state ON alarm (state);
     CREATE TABLE total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    "];
+    ",
+    "
+    -- Administrative documents; without body: deleted.
+    CREATE TABLE record (
+        class TEXT NOT NULL,
+        key TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        changed_ms INTEGER NOT NULL,
+        body TEXT,
+        PRIMARY KEY (class, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX record_by_revision ON record (revision);
+    INSERT INTO record (class, key, revision, changed_ms, body)
+        SELECT 'device', name, 1, created_ms, json_object('id', name, 'tokens', json_array(
+            json_object('hash', lower(hex(token_hash)), 'created_ms', created_ms))) FROM device;
+    ALTER TABLE device DROP COLUMN token_hash;
+    -- Which kind of key a message has: 0 session and sequence, 1 digest, 2 none.
+    ALTER TABLE message ADD COLUMN key_kind INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN digest BLOB;
+    -- The newest digests of a device's messages, 16 bytes each, oldest first.
+    CREATE TABLE digest (device INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    ",
+];
 
 /// Where the database of a data folder is.
 #[derive(Clone, Debug)]

@@ -7,16 +7,22 @@ use rusqlite::Connection;
 use stonechat_core::wire::uplink::MessageId;
 use tempfile::TempDir;
 
-use super::SqliteStore;
-use crate::device::{DeviceId, Token};
+use super::{RecordsBeside, SqliteStore};
+use crate::device::DeviceId;
 use crate::store::suite::{self, Opener};
-use crate::store::{Appended, Message, Reading, ReadingsQuery, Store, StoreError};
+use crate::store::{
+    Appended, Message, Reading, ReadingsQuery, RecordClass, Records, Retention, Store, StoreError,
+};
 
 struct Folder(TempDir);
 
 impl Opener for Folder {
     fn open(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(self.0.path(), None).expect("own folder"))
+        Arc::new(SqliteStore::open(self.0.path(), Retention::default()).expect("own folder"))
+    }
+
+    fn beside(&self) -> Arc<dyn Records> {
+        Arc::new(RecordsBeside::in_folder(self.0.path()))
     }
 }
 
@@ -42,7 +48,7 @@ fn message(sequence: u32) -> Message {
     };
     Message {
         device: pump(),
-        id: MessageId { session: 1, sequence },
+        key: MessageId { session: 1, sequence }.into(),
         received_ms: time_ms,
         readings: (0..20).map(|i| reading(&format!("c{i}"), f64::from(sequence))).collect(),
         detector: None,
@@ -50,8 +56,7 @@ fn message(sequence: u32) -> Message {
 }
 
 async fn add_pump(store: &SqliteStore) {
-    let hash = Token::draw().expect("random").hash();
-    store.put_device(pump(), hash, false).await.expect("new");
+    suite::with_device(store, "pump").await;
 }
 
 async fn count(store: &SqliteStore, channel: &str) -> usize {
@@ -73,21 +78,21 @@ async fn does_what_every_store_must() {
 #[tokio::test]
 async fn a_second_server_is_told_that_the_folder_is_in_use() {
     let folder = folder();
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
-    let second = SqliteStore::open(folder.path(), None);
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
+    let second = SqliteStore::open(folder.path(), Retention::default());
     assert!(matches!(second, Err(StoreError::InUse { .. })), "{second:?}");
     store.close().await;
-    SqliteStore::open(folder.path(), None).expect("free again");
+    SqliteStore::open(folder.path(), Retention::default()).expect("free again");
 }
 
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
     let folder = folder();
-    SqliteStore::open(folder.path(), None).expect("own folder").close().await;
+    SqliteStore::open(folder.path(), Retention::default()).expect("own folder").close().await;
     let connection = Connection::open(database(folder.path())).expect("there");
     connection.pragma_update(None, "user_version", 99).expect("writable");
     drop(connection);
-    let newer = SqliteStore::open(folder.path(), None).expect_err("newer");
+    let newer = SqliteStore::open(folder.path(), Retention::default()).expect_err("newer");
     assert!(matches!(newer, StoreError::NewerSchema { found: 99, .. }), "{newer}");
 }
 
@@ -95,10 +100,10 @@ async fn a_newer_schema_is_left_alone() {
 #[tokio::test]
 async fn a_locked_database_is_named() {
     let folder = folder();
-    SqliteStore::open(folder.path(), None).expect("own folder").close().await;
+    SqliteStore::open(folder.path(), Retention::default()).expect("own folder").close().await;
     let other = Connection::open(database(folder.path())).expect("there");
     other.execute_batch("BEGIN EXCLUSIVE").expect("lock");
-    let error = SqliteStore::open(folder.path(), None).expect_err("locked");
+    let error = SqliteStore::open(folder.path(), Retention::default()).expect_err("locked");
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
 }
 
@@ -107,7 +112,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     let folder = folder();
     let file = folder.path().join("file");
     std::fs::write(&file, b"").expect("writable");
-    let error = SqliteStore::open(&file.join("data"), None).expect_err("not a folder");
+    let error = SqliteStore::open(&file.join("data"), Retention::default()).expect_err("not a folder");
     assert!(error.to_string().contains("--data"), "{error}");
 }
 
@@ -115,7 +120,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 fn a_file_that_is_no_database_is_named() {
     let folder = folder();
     std::fs::write(database(folder.path()), [b'x'; 4_096]).expect("writable");
-    let error = SqliteStore::open(folder.path(), None).expect_err("no database");
+    let error = SqliteStore::open(folder.path(), Retention::default()).expect_err("no database");
     assert!(error.to_string().contains("stonechat.sqlite"), "{error}");
 }
 
@@ -123,7 +128,7 @@ fn a_file_that_is_no_database_is_named() {
 #[tokio::test]
 async fn a_compaction_under_way_neither_loses_nor_doubles_readings() {
     let folder = folder();
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
     add_pump(&store).await;
     for sequence in 0..500 {
         if sequence % 100 == 99 {
@@ -142,7 +147,7 @@ async fn a_compaction_under_way_neither_loses_nor_doubles_readings() {
 #[tokio::test]
 async fn a_crash_during_compaction_neither_loses_nor_doubles_readings() {
     let folder = folder();
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
     add_pump(&store).await;
     let mut between = 0;
     for sequence in 0..300_u32 {
@@ -172,7 +177,7 @@ async fn a_crash_during_compaction_neither_loses_nor_doubles_readings() {
                 .expect("readable");
             between += u32::from(left > 0 && compacted > 0);
         }
-        let revived = SqliteStore::open(copy.path(), None).expect("revived");
+        let revived = SqliteStore::open(copy.path(), Retention::default()).expect("revived");
         for channel in ["c0", "c7", "c19"] {
             assert_eq!(count(&revived, channel).await, sequence as usize + 1, "{channel}");
         }
@@ -191,7 +196,7 @@ async fn a_crash_during_compaction_neither_loses_nor_doubles_readings() {
 #[tokio::test]
 async fn a_failed_transaction_is_not_acknowledged() {
     let folder = folder();
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
     add_pump(&store).await;
     store.append(message(1)).await.expect("stored");
     let other = Connection::open(database(folder.path())).expect("there");
@@ -211,7 +216,7 @@ async fn a_failed_transaction_is_not_acknowledged() {
 #[tokio::test]
 async fn a_lock_held_by_another_process_is_survived() {
     let folder = folder();
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
     add_pump(&store).await;
     let other = Connection::open(database(folder.path())).expect("there");
     other.execute_batch("BEGIN IMMEDIATE").expect("lock");
@@ -227,7 +232,7 @@ async fn a_lock_held_by_another_process_is_survived() {
 #[tokio::test]
 async fn the_log_stays_bounded() {
     let folder = folder();
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
     add_pump(&store).await;
     let log = folder.path().join("stonechat.sqlite-wal");
     let mut sizes = Vec::new();
@@ -249,7 +254,7 @@ async fn the_log_stays_bounded() {
 async fn old_readings_are_deleted() {
     let folder = folder();
     let day = std::time::Duration::from_secs(24 * 60 * 60);
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
     add_pump(&store).await;
     let mut old = message(1);
     for reading in &mut old.readings {
@@ -258,7 +263,8 @@ async fn old_readings_are_deleted() {
     store.append(old).await.expect("stored");
     store.close().await;
 
-    let store = SqliteStore::open(folder.path(), Some(day)).expect("own folder");
+    let store =
+        SqliteStore::open(folder.path(), Retention { readings: Some(day) }).expect("own folder");
     let mut new = message(2);
     for reading in &mut new.readings {
         reading.time_ms = crate::clock::now_ms();
@@ -270,27 +276,30 @@ async fn old_readings_are_deleted() {
     store.close().await;
 }
 
+/// A database of the first version keeps its devices and their tokens.
 #[tokio::test]
-async fn a_device_registered_beside_the_server_is_known_to_it() {
+async fn the_first_versions_tokens_become_records() {
     let folder = folder();
-    let store = SqliteStore::open(folder.path(), None).expect("own folder");
-    let token = Token::draw().expect("random");
-    super::put_device_beside(folder.path(), &pump(), token.hash(), false).expect("added");
-    let stored = store.token_hash(&pump()).await.expect("answer");
-    assert_eq!(stored, Some(token.hash()));
-    let appear = async {
-        while store.device("pump").await.expect("answer").is_none() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    let patience = std::time::Duration::from_secs(60);
-    tokio::time::timeout(patience, appear).await.expect("appears by itself");
-    store.append(message(1)).await.expect("stored");
-    assert_eq!(super::devices_beside(folder.path()).expect("listed"), ["pump"]);
-    let fan = DeviceId::parse("fan").expect("legal");
-    super::put_device_beside(folder.path(), &fan, token.hash(), false).expect("added");
-    let mut first = message(1);
-    first.device = fan;
-    store.append(first).await.expect("known by its first message at the latest");
+    let connection = Connection::open(database(folder.path())).expect("new");
+    connection.execute_batch(super::schema::MIGRATIONS[0]).expect("the first schema");
+    connection.pragma_update(None, "user_version", 1).expect("writable");
+    connection
+        .execute_batch(
+            "INSERT INTO device VALUES (3, 'pump', x'00ff17', 42, NULL, NULL);
+             INSERT INTO channel (id, device, name, unit) VALUES (5, 3, 'c0', '');
+             INSERT INTO message VALUES (1, 3, 1, 7, 1000, x'05000000000000000840');",
+        )
+        .expect("as the first version wrote it");
+    drop(connection);
+    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
+    let record = store.record(RecordClass::Device, "pump").await.expect("answer").expect("there");
+    let body: serde_json::Value =
+        serde_json::from_str(record.body.as_deref().expect("living")).expect("JSON");
+    let expected =
+        serde_json::json!({"id": "pump", "tokens": [{"hash": "00ff17", "created_ms": 42}]});
+    assert_eq!((record.revision, body), (1, expected));
+    assert_eq!(count(&store, "c0").await, 1);
+    let again = store.append(message(7)).await.expect("known");
+    assert_eq!(again, Appended::Duplicate);
     store.close().await;
 }

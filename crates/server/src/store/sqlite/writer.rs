@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use rusqlite::{Connection, params};
@@ -15,22 +15,21 @@ use super::append::{self, Applied};
 use super::checkpoint::Checkpointer;
 use super::compaction::Compaction;
 use super::fleet::Fleet;
-use super::ledger::{Entry, Ledger};
+use super::ledger::Ledger;
 use super::load::load;
 use super::schema::Location;
-use super::{alarms, registry};
+use super::{alarms, records, registry};
 use crate::alarm::{self, Action, Alarm, AlarmState};
 use crate::clock::now_ms;
-use crate::device::{DeviceId, TokenHash};
 use crate::limits::{BATCH_MESSAGES_MAX, RETENTION_DELETES_PER_STEP, WRITER_TICK};
-use crate::store::{Appended, Message, StoreError};
+use crate::store::{Appended, Message, RecordChange, RecordClass, Retention, StoreError};
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer can be asked.
 pub(super) enum Command {
-    Append(Message, Reply<Appended>),
-    PutDevice(DeviceId, TokenHash, bool, Reply<()>),
+    Append(Vec<Message>, oneshot::Sender<Vec<Result<Appended, StoreError>>>),
+    ChangeRecords(Vec<RecordChange>, Reply<u64>),
     Act { id: i64, action: Action, note: Option<String>, now_ms: i64, reply: Reply<Alarm> },
     Compact(Reply<()>),
     Close(oneshot::Sender<()>),
@@ -38,8 +37,9 @@ pub(super) enum Command {
 
 /// An answer that waits for the commit.
 enum Answer {
-    Append(Reply<Appended>, Result<Appended, StoreError>),
-    Put(Reply<()>, Result<(), StoreError>),
+    Append(oneshot::Sender<Vec<Result<Appended, StoreError>>>, Vec<Result<Appended, StoreError>>),
+    Done(Reply<()>, Result<(), StoreError>),
+    Changed(Reply<u64>, Result<u64, StoreError>),
     Act(Reply<Alarm>, Result<Alarm, StoreError>),
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Writer {
     ledger: Ledger,
     compaction: Compaction,
     checkpointer: Checkpointer,
-    retention: Option<Duration>,
+    retention: Retention,
     /// Set when the last transaction failed and the ledger could not be read anew since.
     stale: bool,
     retention_due: Instant,
@@ -74,7 +74,7 @@ impl Writer {
         fleet: Arc<RwLock<Fleet>>,
         ledger: Ledger,
         checkpointer: Checkpointer,
-        retention: Option<Duration>,
+        retention: Retention,
     ) -> Self {
         Self {
             connection,
@@ -183,7 +183,8 @@ impl Writer {
         answers: &mut Vec<Answer>,
         effects: &mut Vec<Effect>,
     ) -> rusqlite::Result<bool> {
-        let retention_due = self.retention.is_some() && self.retention_due <= Instant::now();
+        let retention_due =
+            self.retention.readings.is_some() && self.retention_due <= Instant::now();
         let age_due = self.compaction.due(&self.ledger, &self.fleet);
         let forced = batch.iter().any(|command| matches!(command, Command::Compact(_)));
         if (age_due || forced) && !self.compaction.under_way() {
@@ -257,18 +258,13 @@ impl Writer {
         effects: &mut Vec<Effect>,
     ) -> rusqlite::Result<()> {
         match command {
-            Command::Append(message, reply) => {
-                let result = append::append(&self.connection, &mut self.ledger, &message);
-                settle(result, reply, answers, Answer::Append, |(appended, applied)| {
-                    effects.extend(applied.map(Effect::Applied));
-                    appended
-                })
-            }
-            Command::PutDevice(id, hash, replace, reply) => {
-                let result = self.put_device(&id, hash, replace);
-                settle(result, reply, answers, Answer::Put, |name| {
-                    effects.push(Effect::Added(name));
-                })
+            Command::Append(messages, reply) => self.append(&messages, reply, answers, effects),
+            Command::ChangeRecords(changes, reply) => {
+                let result = records::change(&self.connection, &self.location, &changes, now_ms());
+                if result.is_ok() {
+                    effects.extend(self.devices_changed(&changes)?);
+                }
+                settle(result, reply, answers, Answer::Changed, |revision| revision)
             }
             Command::Act { id, action, note, now_ms, reply } => {
                 let result = self.act(id, action, note.as_deref(), now_ms);
@@ -280,7 +276,7 @@ impl Writer {
                 })
             }
             Command::Compact(reply) => {
-                answers.push(Answer::Put(reply, Ok(())));
+                answers.push(Answer::Done(reply, Ok(())));
                 Ok(())
             }
             Command::Close(done) => {
@@ -288,6 +284,50 @@ impl Writer {
                 Ok(())
             }
         }
+    }
+
+    fn append(
+        &mut self,
+        messages: &[Message],
+        reply: oneshot::Sender<Vec<Result<Appended, StoreError>>>,
+        answers: &mut Vec<Answer>,
+        effects: &mut Vec<Effect>,
+    ) -> rusqlite::Result<()> {
+        let (mut results, mut failure) = (Vec::with_capacity(messages.len()), None);
+        for message in messages {
+            match append::append(&self.connection, &mut self.ledger, message) {
+                Ok((appended, applied)) => {
+                    effects.extend(applied.map(Effect::Applied));
+                    results.push(Ok(appended));
+                }
+                Err(error) => {
+                    failure = ends_transaction(&error);
+                    results.push(Err(error));
+                }
+            }
+            if failure.is_some() {
+                results.resize_with(messages.len(), || Err(StoreError::Closed));
+                break;
+            }
+        }
+        answers.push(Answer::Append(reply, results));
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Takes in the devices whose records changed.
+    fn devices_changed(&mut self, changes: &[RecordChange]) -> rusqlite::Result<Vec<Effect>> {
+        let mut effects = Vec::new();
+        for change in changes.iter().filter(|change| change.class == RecordClass::Device) {
+            if change.body.is_none() {
+                if let Some(entry) = self.ledger.entries.get_mut(change.key.as_str()) {
+                    entry.living = false;
+                }
+            } else if let Some(row) = registry::row(&self.connection, &change.key)? {
+                self.ledger.living(row, &change.key);
+                effects.push(Effect::Added(Arc::from(change.key.as_str())));
+            }
+        }
+        Ok(effects)
     }
 
     /// Takes in the devices that another process registered, at most once a tick.
@@ -300,29 +340,21 @@ impl Writer {
         if std::mem::replace(&mut self.data_version, version) == version {
             return Ok(());
         }
+        let newest = records::newest_revision(&self.connection)?;
+        if newest <= self.ledger.revision {
+            return Ok(());
+        }
+        let changed = registry::changed_since(&self.connection, self.ledger.revision)?;
+        self.ledger.revision = newest;
         let mut fleet = self.fleet.write();
-        for (row, name) in registry::all(&self.connection)? {
-            let name: Arc<str> = Arc::from(name);
-            let entry = || Entry::new(row, name.clone());
-            self.ledger.entries.entry(name.clone()).or_insert_with(entry);
-            fleet.devices.entry(name).or_default();
+        for registry::Changed { row, name, living } in changed {
+            self.ledger.living(row, &name);
+            if !living && let Some(entry) = self.ledger.entries.get_mut(name.as_str()) {
+                entry.living = false;
+            }
+            fleet.devices.entry(Arc::from(name)).or_default();
         }
         Ok(())
-    }
-
-    fn put_device(
-        &mut self,
-        id: &DeviceId,
-        hash: TokenHash,
-        replace: bool,
-    ) -> Result<Arc<str>, StoreError> {
-        let row = registry::put(&self.connection, id, hash, replace, now_ms())
-            .map_err(|e| self.location.failed(e))?
-            .ok_or_else(|| StoreError::DeviceExists(id.clone()))?;
-        let name: Arc<str> = Arc::from(id.as_str());
-        let entry = || Entry::new(row, name.clone());
-        self.ledger.entries.entry(name.clone()).or_insert_with(entry);
-        Ok(name)
     }
 
     fn act(
@@ -346,7 +378,7 @@ impl Writer {
 
     /// Deletes some of the chunks that are older than is kept.
     fn retain(&mut self) -> rusqlite::Result<()> {
-        let Some(kept) = self.retention else {
+        let Some(kept) = self.retention.readings else {
             return Ok(());
         };
         let before_ms = now_ms() - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX / 2);
@@ -423,22 +455,31 @@ fn settle<T, U>(
 ) -> rusqlite::Result<()> {
     match result {
         Ok(value) => answers.push(answer(reply, Ok(then(value)))),
-        Err(error @ (StoreError::Database { .. } | StoreError::Locked { .. })) => {
-            let reason = error.to_string();
+        Err(error) => {
+            let failure = ends_transaction(&error);
             answers.push(answer(reply, Err(error)));
-            return Err(rusqlite::Error::ToSqlConversionFailure(reason.into()));
+            return failure.map_or(Ok(()), Err);
         }
-        Err(error) => answers.push(answer(reply, Err(error))),
     }
     Ok(())
 }
 
+/// Tells whether an error is the database's, so that nothing of the transaction can stay.
+fn ends_transaction(error: &StoreError) -> Option<rusqlite::Error> {
+    let ends = matches!(error, StoreError::Database { .. } | StoreError::Locked { .. });
+    ends.then(|| rusqlite::Error::ToSqlConversionFailure(error.to_string().into()))
+}
+
 fn refuse(command: Command, answers: &mut Vec<Answer>) {
     match command {
-        Command::Append(_, reply) => answers.push(Answer::Append(reply, Err(StoreError::Closed))),
-        Command::PutDevice(.., reply) | Command::Compact(reply) => {
-            answers.push(Answer::Put(reply, Err(StoreError::Closed)));
+        Command::Append(messages, reply) => {
+            let results = messages.iter().map(|_| Err(StoreError::Closed)).collect();
+            answers.push(Answer::Append(reply, results));
         }
+        Command::ChangeRecords(_, reply) => {
+            answers.push(Answer::Changed(reply, Err(StoreError::Closed)));
+        }
+        Command::Compact(reply) => answers.push(Answer::Done(reply, Err(StoreError::Closed))),
         Command::Act { reply, .. } => answers.push(Answer::Act(reply, Err(StoreError::Closed))),
         Command::Close(done) => drop(done),
     }
@@ -448,18 +489,22 @@ impl Answer {
     /// Whoever asked may be gone; then nobody needs the answer.
     fn send(self) {
         match self {
-            Self::Append(reply, result) => drop(reply.send(result)),
-            Self::Put(reply, result) => drop(reply.send(result)),
+            Self::Append(reply, results) => drop(reply.send(results)),
+            Self::Done(reply, result) => drop(reply.send(result)),
+            Self::Changed(reply, result) => drop(reply.send(result)),
             Self::Act(reply, result) => drop(reply.send(result)),
         }
     }
 
     fn fail(self, reason: &Arc<str>) {
-        let error = StoreError::NotCommitted { reason: reason.clone() };
+        let error = || StoreError::NotCommitted { reason: reason.clone() };
         match self {
-            Self::Append(reply, _) => drop(reply.send(Err(error))),
-            Self::Put(reply, _) => drop(reply.send(Err(error))),
-            Self::Act(reply, _) => drop(reply.send(Err(error))),
+            Self::Append(reply, results) => {
+                drop(reply.send(results.iter().map(|_| Err(error())).collect()));
+            }
+            Self::Done(reply, _) => drop(reply.send(Err(error()))),
+            Self::Changed(reply, _) => drop(reply.send(Err(error()))),
+            Self::Act(reply, _) => drop(reply.send(Err(error()))),
         }
     }
 }
