@@ -112,7 +112,8 @@ fn a_folder_that_cannot_be_made_is_named() {
     let folder = folder();
     let file = folder.path().join("file");
     std::fs::write(&file, b"").expect("writable");
-    let error = SqliteStore::open(&file.join("data"), Retention::default()).expect_err("not a folder");
+    let error =
+        SqliteStore::open(&file.join("data"), Retention::default()).expect_err("not a folder");
     assert!(error.to_string().contains("--data"), "{error}");
 }
 
