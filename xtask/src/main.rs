@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod measure;
 mod setup;
 mod test;
@@ -43,6 +44,20 @@ enum Task {
     },
     /// Check formatting and lints, then run every test.
     Ci,
+    /// Feed outside bytes, ever new ones, to every decoder.
+    Fuzz {
+        /// The targets; all of them without it.
+        names: Vec<String>,
+        /// Only print the targets.
+        #[arg(long)]
+        list: bool,
+        /// Seconds for each.
+        #[arg(long, default_value_t = fuzz::CI_SECONDS, conflicts_with = "runs")]
+        seconds: u64,
+        /// Executions of each.
+        #[arg(long)]
+        runs: Option<u64>,
+    },
     /// Measure, beside peers where they can be had.
     Bench {
         /// What to measure; everything without it.
@@ -73,6 +88,14 @@ fn main() -> Result<()> {
         }
         Task::Test { only, .. } => test::run(&root, &only),
         Task::Ci => test::ci(&root),
+        Task::Fuzz { list: true, .. } => {
+            fuzz::targets(&root)?.iter().for_each(|name| println!("{name}"));
+            Ok(())
+        }
+        Task::Fuzz { names, seconds, runs, .. } => {
+            let effort = runs.map_or(fuzz::Effort::Seconds(seconds), fuzz::Effort::Runs);
+            fuzz::run(&root, &names, effort)
+        }
         Task::Bench { names, json } => bench::run(&root, &names, json),
         Task::Measure { table_only: true, .. } => measure::readme(&root),
         Task::Measure { cold_build, .. } => measure::run(&root, cold_build),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::fuzz;
 use crate::setup::{self, cargo};
 use crate::virt;
 
@@ -23,6 +24,8 @@ pub enum Part {
     Virt,
     /// Twenty times `kill -9` of the server under load.
     Crash,
+    /// Ever new bytes for every decoder, 30 s each.
+    Fuzz,
     /// The dashboard in headless Chromium.
     Browser,
     /// The real recordings of the folder STONECHAT_RECORDINGS.
@@ -132,6 +135,10 @@ fn run_part(root: &Path, part: Part) -> Result<Verdict> {
                 "--ignored",
             ];
             setup::run(cargo().current_dir(root).args(test))?;
+            Ok(Verdict::Passed)
+        }
+        Part::Fuzz => {
+            fuzz::run(root, &[], fuzz::Effort::Seconds(fuzz::CI_SECONDS))?;
             Ok(Verdict::Passed)
         }
         Part::Browser => browser(root),

@@ -30,7 +30,7 @@ const WINDOWS_COUNTED: u32 = 200;
 /// Windows to a digest, so that a difference can be located.
 const BLOCK_WINDOWS: u32 = 100;
 /// How long one job may take on the emulated chip.
-const JOB_LIMIT: Duration = Duration::from_secs(300);
+const JOB_LIMIT: Duration = Duration::from_secs(1_200);
 
 /// One measured figure.
 #[derive(Clone, Debug, PartialEq)]

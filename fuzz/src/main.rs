@@ -1,0 +1,30 @@
+//! Fuzz targets: every decoder that sees outside bytes. `cargo xtask fuzz` builds and runs them.
+//!
+//! One program holds them all, as linking takes longer than fuzzing: the environment variable
+//! STONECHAT_FUZZ names the target. A target must return whatever the bytes are; what it reads, it
+//! also uses, and it holds what must be true of it.
+#![no_main]
+
+mod core;
+mod train;
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+
+/// The targets by their names; `cargo xtask fuzz --list` reads the names here.
+const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("uplink", core::uplink),
+    ("detector", core::detector),
+    ("csv", train::csv),
+    ("meter_text", train::meter_text),
+];
+
+static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+    let name = std::env::var("STONECHAT_FUZZ").unwrap_or_default();
+    let names = TARGETS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let found = TARGETS.iter().find(|(target, _)| *target == name);
+    found.unwrap_or_else(|| panic!("set STONECHAT_FUZZ to one of {names}, not `{name}`")).1
+});
+
+fuzz_target!(|bytes: &[u8]| (*TARGET)(bytes));
