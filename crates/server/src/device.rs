@@ -1,13 +1,16 @@
 //! A device as the server knows it.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use stonechat_core::wire::uplink::is_device_id;
 use subtle::ConstantTimeEq;
 
+use crate::identity::hex;
 use crate::limits::{TOKEN_BYTES, TOKEN_LEN_MAX};
 
 /// The identity of a device: 1 to 64 of `A-Z a-z 0-9 - _`.
@@ -30,6 +33,12 @@ impl DeviceId {
     }
 }
 
+impl Borrow<str> for DeviceId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -39,6 +48,12 @@ impl fmt::Display for DeviceId {
 impl Serialize for DeviceId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
@@ -106,6 +121,18 @@ impl TokenHash {
     #[must_use]
     pub fn matches(&self, password: &[u8]) -> bool {
         password.len() <= TOKEN_LEN_MAX && bool::from(Self::of(password).0.ct_eq(&self.0))
+    }
+}
+
+impl Serialize for TokenHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        hex::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        hex::deserialize(deserializer).map(Self)
     }
 }
 

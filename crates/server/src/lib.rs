@@ -12,6 +12,7 @@ pub mod clock;
 pub mod codec;
 mod dashboard;
 pub mod device;
+pub mod identity;
 pub mod ingest;
 pub mod limits;
 pub mod live;

@@ -137,3 +137,28 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// The most readings in one message, whatever it is written in.
 pub const READINGS_PER_MESSAGE_MAX: usize = 8_192;
+// Identity.
+/// How often the directory of devices looks whether another process changed it.
+pub const DIRECTORY_POLL: Duration = Duration::from_millis(250);
+/// The most records that the directory reads at one time.
+pub const DIRECTORY_PAGE: usize = 1_000;
+/// The most credentials of one kind that a device has at one time.
+pub const CREDENTIALS_PER_DEVICE_MAX: usize = 16;
+/// The most groups, and the most tags, of one device.
+pub const LABELS_PER_DEVICE_MAX: usize = 32;
+/// The longest group or tag, in bytes.
+pub const LABEL_LEN_MAX: usize = 64;
+/// How often a change is tried again that another process's change got in the way of.
+pub const CHANGE_TRIES_MAX: u32 = 16;
+/// The bytes of a certificate's serial number.
+pub const CERTIFICATE_SERIAL_BYTES: usize = 16;
+/// By how much a certificate's validity starts early, for clocks that are behind.
+pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(60 * 60);
+/// How long the authority's certificate is valid: devices pin it for their lives.
+pub const AUTHORITY_VALIDITY: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
+/// How long the server's certificate is valid.
+pub const SERVER_VALIDITY: Duration = Duration::from_secs(397 * 24 * 60 * 60);
+/// How long before its end the server's certificate is renewed.
+pub const SERVER_RENEWAL: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+/// How long a device's certificate is valid, unless asked otherwise.
+pub const DEVICE_VALIDITY: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
