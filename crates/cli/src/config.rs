@@ -46,8 +46,12 @@ pub(crate) struct FolderArgs {
 impl FolderArgs {
     /// Returns the data folder that the settings name.
     pub(crate) fn data(self) -> anyhow::Result<PathBuf> {
-        let settings = SettingsArgs { folder: self, ..SettingsArgs::default() };
-        Ok(settings.settings()?.data)
+        Ok(self.settings()?.data)
+    }
+
+    /// Returns the settings of the server of this data folder.
+    pub(crate) fn settings(self) -> anyhow::Result<Settings> {
+        SettingsArgs { folder: self, ..SettingsArgs::default() }.settings()
     }
 }
 

@@ -17,14 +17,13 @@ pub mod ingest;
 pub mod limits;
 pub mod live;
 pub mod presence;
-pub mod registry;
 pub mod server;
 pub mod settings;
 pub mod store;
 pub mod topic;
 
 pub use device::{DeviceId, Token};
-pub use registry::Registry;
+pub use identity::Registry;
 pub use server::{Running, Server, StartError};
 pub use settings::Settings;
 pub use store::StoreError;

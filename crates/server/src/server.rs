@@ -14,13 +14,13 @@ use crate::api::{self, Context, Device, Hosts};
 use crate::broker::Gate;
 use crate::broker::embedded::{BrokerError, EmbeddedBroker};
 use crate::clock::now_ms;
+use crate::identity::{Directory, KeyError, Registry, ServerKeys};
 use crate::ingest::Ingest;
 use crate::limits::{
     LIVE_DEVICE_INTERVAL, LIVE_DEVICES_PER_INTERVAL, LIVE_SILENCE_CHECK_MS, SHUTDOWN_GRACE,
 };
 use crate::live::Hub;
 use crate::presence::Presence;
-use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::store::{SqliteStore, Store, StoreError};
 
@@ -30,6 +30,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The server's own keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The broker cannot listen.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -57,6 +60,7 @@ pub struct Running {
     /// Where devices connect.
     pub mqtt_addr: SocketAddr,
     registry: Registry,
+    keys: Arc<ServerKeys>,
     store: Arc<dyn Store>,
     broker: EmbeddedBroker,
     ending: watch::Sender<bool>,
@@ -78,12 +82,17 @@ impl Server {
             Arc::new(SqliteStore::open(&settings.data, settings.retention())?);
         let (hub, presence) = (Hub::default(), Arc::new(Presence::default()));
         let ingest = Arc::new(Ingest::new(store.clone(), hub.clone(), presence.clone()));
-        let gate = Arc::new(Gate::new(store.clone(), ingest.clone(), presence.clone()));
-        let broker = match EmbeddedBroker::start(settings.mqtt, gate).await {
-            Ok(broker) => broker,
+        let started = async {
+            let (directory, keys) = identify(&settings, &store).await?;
+            let gate = Arc::new(Gate::new(directory.clone(), ingest.clone(), presence.clone()));
+            let broker = EmbeddedBroker::start(settings.mqtt, gate).await?;
+            Ok((directory, keys, broker))
+        };
+        let (directory, keys, broker) = match started.await {
+            Ok(started) => started,
             Err(error) => {
                 store.close().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let (ending, ended) = watch::channel(false);
@@ -101,8 +110,8 @@ impl Server {
         let http = tokio::spawn(serve(listener, context));
         let mqtt_addr = broker.address();
         info!(%http_addr, %mqtt_addr, data = %settings.data.display(), "started");
-        let registry = Registry::of(store.clone());
-        Ok(Running { http_addr, mqtt_addr, registry, store, broker, ending, http, ticker })
+        let registry = Registry::within(store.clone(), directory);
+        Ok(Running { http_addr, mqtt_addr, registry, keys, store, broker, ending, http, ticker })
     }
 }
 
@@ -111,6 +120,12 @@ impl Running {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Returns the server's own keys.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<ServerKeys> {
+        &self.keys
     }
 
     /// Returns the store.
@@ -134,6 +149,18 @@ impl Running {
         self.store.close().await;
         info!("stopped");
     }
+}
+
+/// Opens what says who is who: the devices, and the server's own keys.
+async fn identify(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+) -> Result<(Arc<Directory>, Arc<ServerKeys>), StartError> {
+    let directory = Directory::start(store.clone()).await?;
+    let keys = ServerKeys::open(&settings.data, &settings.allowed_hosts, &**store).await?;
+    let keys = Arc::new(keys);
+    tokio::spawn(crate::identity::keys::keep_renewed(Arc::downgrade(&keys)));
+    Ok((directory, keys))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
-use stonechat_server::store::StoreError;
+use stonechat_server::identity::IdentityError;
+use stonechat_server::store::records_beside;
 use stonechat_server::{DeviceId, Registry};
 use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::Recording;
@@ -79,7 +80,7 @@ struct Credential {
 
 impl AddArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let registry = Registry::in_folder(&self.folder.data()?);
+        let registry = Registry::of(records_beside(&self.folder.settings()?));
         let ids = self.ids.iter().map(|id| {
             DeviceId::parse(id).with_context(|| format!("`{id}` is no device's identity"))
         });
@@ -103,9 +104,9 @@ impl AddArgs {
 }
 
 /// Says what to do with a device that is registered already.
-fn registered(error: StoreError) -> anyhow::Error {
+fn registered(error: IdentityError) -> anyhow::Error {
     match error {
-        StoreError::DeviceExists(id) => Hinted::new(
+        IdentityError::Exists(id) => Hinted::new(
             format!("the device `{}` is registered already", id.as_str()),
             "give it a new token with --new-token, or choose another identity",
         ),
@@ -128,14 +129,15 @@ struct Listed {
 
 impl ListArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let data = self.folder.data()?;
+        let settings = self.folder.settings()?;
+        let data = &settings.data;
         if !data.exists() {
             return Err(Hinted::new(
                 format!("there is no data folder `{}`", data.display()),
                 "`stonechat serve` and `stonechat device add` make it; name another with --data",
             ));
         }
-        let registry = Registry::in_folder(&data);
+        let registry = Registry::of(records_beside(&settings));
         let devices = runtime()?.block_on(registry.list())?;
         for device in devices {
             let listed = Listed { device };

@@ -15,10 +15,10 @@ use tower::ServiceExt;
 use super::{Context, Hosts, document, router};
 use crate::clock::now_ms;
 use crate::device::DeviceId;
+use crate::identity::Registry;
 use crate::ingest::Ingest;
 use crate::live::Hub;
 use crate::presence::Presence;
-use crate::registry::Registry;
 use crate::store::{Message, Reading, Retention, SqliteStore, Store};
 
 struct Site {

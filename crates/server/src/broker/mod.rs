@@ -8,10 +8,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::device::DeviceId;
+use crate::identity::Directory;
 use crate::ingest::{Arrival, Ingest, Outcome, Route};
 use crate::presence::{Connection, Presence};
-use crate::registry;
-use crate::store::{Store, StoreError};
 use crate::topic;
 
 /// Who wants in, as it says itself.
@@ -38,7 +37,7 @@ pub enum Verdict {
 
 /// Decides who may do what, and takes messages in.
 pub struct Gate {
-    store: Arc<dyn Store>,
+    directory: Arc<Directory>,
     ingest: Arc<Ingest>,
     presence: Arc<Presence>,
 }
@@ -46,40 +45,34 @@ pub struct Gate {
 impl Gate {
     /// Makes a gate to a store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, ingest: Arc<Ingest>, presence: Arc<Presence>) -> Self {
-        Self { store, ingest, presence }
+    pub fn new(directory: Arc<Directory>, ingest: Arc<Ingest>, presence: Arc<Presence>) -> Self {
+        Self { directory, ingest, presence }
     }
 
     /// Tells whether a client is the device that it claims to be. The client learns only that it
     /// was refused; the reason goes to the log.
     pub async fn authenticate(&self, claim: Claim<'_>) -> bool {
-        let refused = match self.examine(claim).await {
-            Ok(None) => return true,
-            Ok(Some(reason)) => reason.to_owned(),
-            Err(error) => error.to_string(),
+        let Err(refused) = self.examine(claim) else {
+            return true;
         };
         warn!(client = claim.client_id, reason = refused, "refused a client");
         false
     }
 
-    async fn examine(&self, claim: Claim<'_>) -> Result<Option<&'static str>, StoreError> {
+    fn examine(&self, claim: Claim<'_>) -> Result<(), String> {
         let Ok(device) = DeviceId::parse(claim.client_id) else {
-            return Ok(Some("the client identifier is no device identity"));
+            return Err(String::from("the client identifier is no device identity"));
         };
         if claim.user_name != Some(claim.client_id) {
-            return Ok(Some("user name and client identifier differ"));
+            return Err(String::from("user name and client identifier differ"));
         }
         let Some(password) = claim.password else {
-            return Ok(Some("no password"));
+            return Err(String::from("no password"));
         };
         if claim.will_topic.is_some_and(|will| topic::within(&device, will).is_none()) {
-            return Ok(Some("the last will's topic is outside the device's prefix"));
+            return Err(String::from("the last will's topic is outside the device's prefix"));
         }
-        match registry::token_matches(&*self.store, &device, password).await? {
-            Some(true) => Ok(None),
-            Some(false) => Ok(Some("wrong token")),
-            None => Ok(Some("no such device")),
-        }
+        self.directory.admit_token(device.as_str(), password).map(drop).map_err(|r| r.to_string())
     }
 
     /// Tells whether a client may subscribe: to its own prefix only.

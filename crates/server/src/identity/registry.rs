@@ -90,7 +90,7 @@ pub struct Registry {
 impl Registry {
     /// Takes the records, as of a store beside a running server.
     #[must_use]
-    pub fn new(records: Arc<dyn Records>) -> Self {
+    pub fn of(records: Arc<dyn Records>) -> Self {
         Self { records, directory: None }
     }
 

@@ -17,7 +17,9 @@ use crate::store::{Expected, Record, RecordChange, RecordClass, Records, StoreEr
 
 /// Records that are gone with the process.
 #[derive(Default)]
-struct InMemory(Mutex<(u64, BTreeMap<(RecordClass, String), Record>)>);
+struct InMemory(Mutex<(u64, Kept)>);
+
+type Kept = BTreeMap<(RecordClass, String), Record>;
 
 #[async_trait]
 impl Records for InMemory {
@@ -80,7 +82,7 @@ async fn site() -> (Arc<Directory>, Registry, Registry, Arc<dyn Records>) {
     let records: Arc<dyn Records> = Arc::new(InMemory::default());
     let directory = Directory::start(records.clone()).await.expect("readable");
     let within = Registry::within(records.clone(), directory.clone());
-    (directory, within, Registry::new(records.clone()), records)
+    (directory, within, Registry::of(records.clone()), records)
 }
 
 /// Waits until the directory says that something changed.
