@@ -4,11 +4,19 @@
 //! sent the payload; [`crate::ingest`] holds what comes out against the connection's identity, the
 //! clock and the limits.
 
+pub mod flat_json;
+mod json;
+pub mod power_meter;
+pub mod raw;
+pub mod senml_cbor;
+pub mod senml_json;
+pub mod thingsboard;
 pub mod uplink;
 
 use std::fmt;
 use std::sync::Arc;
 
+use stonechat_core::limits::SENML_TEXT_LEN_MAX;
 use stonechat_core::wire::senml::DecodeError;
 use stonechat_core::wire::uplink::{MessageId, UplinkError};
 
@@ -41,8 +49,17 @@ impl PartialEq for Codec {
 
 /// Every codec. Where several fit a topic or a content type, the first one is meant, unless the
 /// device's entry names another.
-pub static CODECS: &[Codec] =
-    &[Codec { name: "uplink", topics: &[], content_types: &[], decode: uplink::decode }];
+#[rustfmt::skip]
+pub static CODECS: &[Codec] = &[
+    Codec { name: "uplink", topics: &[], content_types: &[], decode: uplink::decode },
+    Codec { name: "senml-cbor", topics: &[], content_types: &["application/senml+cbor"], decode: senml_cbor::decode },
+    Codec { name: "senml-json", topics: &[], content_types: &["application/senml+json"], decode: senml_json::decode },
+    Codec { name: "flat-json", topics: &[], content_types: &["application/json"], decode: flat_json::decode },
+    Codec { name: "thingsboard", topics: &[thingsboard::TELEMETRY_TOPIC], content_types: &["application/json"], decode: thingsboard::telemetry },
+    Codec { name: "thingsboard-attributes", topics: &[thingsboard::ATTRIBUTES_TOPIC], content_types: &["application/json"], decode: thingsboard::attributes },
+    Codec { name: "power-meter", topics: &[], content_types: &["text/plain", "application/json"], decode: power_meter::decode },
+    Codec { name: "raw", topics: &[], content_types: &["application/octet-stream"], decode: raw::decode },
+];
 
 /// What devices speak of which nothing else is said.
 #[must_use]
@@ -83,6 +100,8 @@ pub struct Decoded {
     pub id: Option<MessageId>,
     /// The detector that the device runs, if it says so.
     pub detector: Option<String>,
+    /// Whether the device's identity and a slash before a channel's name are to be left out.
+    pub names_may_begin_with_device: bool,
     received_ms: i64,
     timed_by_receipt: bool,
     readings: Vec<Reading>,
@@ -96,6 +115,7 @@ impl Decoded {
             speaker: None,
             id: None,
             detector: None,
+            names_may_begin_with_device: false,
             received_ms,
             timed_by_receipt: false,
             readings: Vec::new(),
@@ -141,6 +161,24 @@ impl Decoded {
         let (channel, unit) = (self.shared_name(channel), self.shared_unit(unit));
         self.readings.push(Reading { channel, unit, time_ms, value });
         Ok(())
+    }
+
+    /// Notes the detector that the device runs.
+    ///
+    /// # Errors
+    /// When its name is too long.
+    pub fn set_detector(&mut self, text: &str) -> Result<(), CodecError> {
+        if text.len() > SENML_TEXT_LEN_MAX {
+            return Err(DecodeError::TextTooLong.into());
+        }
+        self.detector = Some(text.to_owned());
+        Ok(())
+    }
+
+    /// Tells whether there is nothing to be stored.
+    #[must_use]
+    pub fn says_nothing(&self) -> bool {
+        self.readings.is_empty() && self.detector.is_none()
     }
 
     /// Tells whether each reading brought its own time, so that the same payload sent again says
@@ -228,6 +266,25 @@ pub enum CodecError {
     /// A unit is too long.
     #[error("a unit is longer than {UNIT_LEN_MAX} bytes or has control characters")]
     BadUnit,
+    /// It is no JSON, or a number in it is too large.
+    #[error("no JSON: {reason}, line {line} column {column}")]
+    Json {
+        /// What is wrong.
+        reason: &'static str,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+    /// It is well written, but no message of this codec.
+    #[error("{0}")]
+    Shape(&'static str),
+    /// It needs something that is not supported here.
+    #[error("it needs a feature or a version that is not supported")]
+    Unsupported,
+    /// It has no reading.
+    #[error("there is no reading in it")]
+    NoReadings,
     /// There are too many readings.
     #[error("more than {READINGS_PER_MESSAGE_MAX} readings in one message")]
     TooManyReadings,
@@ -235,7 +292,17 @@ pub enum CodecError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    pub(super) const NOW_MS: i64 = 1_800_000_000_000;
+
+    /// Channel, unit, unix milliseconds, value.
+    pub(super) fn seen(decoded: &Decoded) -> Vec<(&str, &str, i64, f64)> {
+        let readings = decoded.readings().iter();
+        readings.map(|r| (&*r.channel, &*r.unit, r.time_ms, r.value)).collect()
+    }
 
     #[test]
     fn names_units_values_and_counts_are_bounded() {
@@ -276,6 +343,88 @@ mod tests {
         }
         assert_eq!(named(""), None);
         assert_eq!(on_topic("v1/devices/me"), None);
+        assert_eq!(on_topic("v1/devices/me/telemetry"), named("thingsboard"));
         assert_eq!(of_content_type("", None), None);
+        assert_eq!(of_content_type("text/html", named("raw")), None);
+        let json = "Application/JSON; charset=utf-8";
+        assert_eq!(of_content_type(json, None), named("flat-json"));
+        assert_eq!(of_content_type(json, named("thingsboard")), named("thingsboard"));
+        assert_eq!(of_content_type(json, named("raw")), named("flat-json"));
+    }
+
+    fn samples() -> Vec<Vec<u8>> {
+        let mut buffer = [0; 256];
+        let id = MessageId { session: 7, sequence: 3 };
+        let mut pack =
+            stonechat_core::wire::uplink::open(&mut buffer, "pump/", 2e9, id).expect("room");
+        let value = stonechat_core::wire::senml::Value::Number(1.5);
+        let record =
+            stonechat_core::wire::senml::Record { name: "a", unit: "Cel", value, time_s: -1.0 };
+        pack.push(&record).expect("room");
+        let len = pack.close();
+        let mut samples = vec![buffer[..len].to_vec()];
+        let texts = [
+            r#"[{"bn":"pump/","bt":2e9,"n":"a","u":"Cel","v":1.5},{"n":"b","t":-5,"vb":true}]"#,
+            r#"{"temperature":21.5,"time":1754557790}"#,
+            r#"{"ts":1754557790250,"values":{"a":1}}"#,
+            r#"{"Start register": 1006, "Raw data": 1.25"#,
+        ];
+        samples.extend(texts.map(|text| text.as_bytes().to_vec()));
+        let mut block = b"SCRW\x01\x00\x01\x00\x02\0\0\0".to_vec();
+        block.extend(100.0_f32.to_le_bytes());
+        block.extend(1.0_f32.to_le_bytes());
+        block.extend([0; 8]);
+        block.extend(b"\x01x\x00\x01\x02\x03\x04");
+        samples.push(block);
+        samples
+    }
+
+    #[test]
+    fn each_sample_is_read_by_some_codec() {
+        for sample in samples() {
+            let read = CODECS.iter().any(|codec| (codec.decode)(&sample, NOW_MS).is_ok());
+            assert!(read, "{:?}", String::from_utf8_lossy(&sample));
+        }
+    }
+
+    /// Whatever comes out of a codec keeps the bounds.
+    fn holds(payload: &[u8]) {
+        for codec in CODECS {
+            let Ok(decoded) = (codec.decode)(payload, NOW_MS) else { continue };
+            assert!(decoded.readings().len() <= READINGS_PER_MESSAGE_MAX);
+            for reading in decoded.readings() {
+                assert!(reading.value.is_finite() && is_channel_name(&reading.channel));
+                assert!(reading.unit.len() <= UNIT_LEN_MAX);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_keeps_the_bounds(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            holds(&bytes);
+        }
+
+        #[test]
+        fn damage_keeps_the_bounds(
+            which in 0_usize..6,
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            len in any::<prop::sample::Index>(),
+        ) {
+            let mut payload = samples().swap_remove(which);
+            for (at, byte) in damage {
+                let at = at.index(payload.len());
+                payload[at] = byte;
+            }
+            holds(&payload);
+            holds(&payload[..len.index(payload.len())]);
+        }
+
+        #[test]
+        fn flat_readings_survive(value in prop::num::f64::NORMAL, time_s in 0_u32..2_000_000_000) {
+            let text = format!("{{\"a\": {value:e}, \"time\": {time_s}}}");
+            let decoded = flat_json::decode(text.as_bytes(), NOW_MS).expect("legal");
+            prop_assert_eq!(seen(&decoded), [("a", "", i64::from(time_s) * 1_000, value)]);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The steps before the store, which need nothing but the arrival and the time.
 
+use sha2::{Digest, Sha256};
 use stonechat_core::limits::MESSAGE_LEN_MAX;
 
 use super::{Arrival, Route};
@@ -52,6 +53,8 @@ struct Identified<'a> {
 
 struct Understood<'a> {
     device: &'a DeviceId,
+    codec: &'static Codec,
+    payload: &'a [u8],
     decoded: Decoded,
 }
 
@@ -109,26 +112,64 @@ fn identify<'a>(
 
 /// Parses the payload to its last byte.
 fn decode<'a>(identified: &Identified<'a>, now_ms: i64) -> Result<Understood<'a>, Rejection> {
-    let decoded = (identified.codec.decode)(identified.payload, now_ms)?;
-    Ok(Understood { device: identified.device, decoded })
+    let Identified { device, codec, payload } = *identified;
+    let decoded = (codec.decode)(payload, now_ms)?;
+    Ok(Understood { device, codec, payload, decoded })
 }
 
 /// Holds the message against the connection's identity, the limits and the clock.
 fn check(understood: Understood<'_>, now_ms: i64) -> Result<Checked, Rejection> {
-    let Understood { device, mut decoded } = understood;
+    let Understood { device, codec, payload, mut decoded } = understood;
     if decoded.speaker.as_deref().is_some_and(|speaker| speaker != device.as_str()) {
         return Err(Rejection::ForeignDevice);
     }
+    let key = key(&decoded, codec, payload);
+    let detector = decoded.detector.take();
+    let strip = decoded.names_may_begin_with_device;
+    let mut readings = decoded.into_readings();
+    if strip {
+        leave_out_device(&mut readings, device);
+    }
     let is_reserved = |reading: &Reading| reading.channel.starts_with(UNAUTHENTICATED_PREFIX);
-    if decoded.readings().iter().any(is_reserved) {
+    if readings.iter().any(is_reserved) {
         return Err(Rejection::ReservedName);
     }
-    let key = decoded.id.map_or(MessageKey::Unkeyed, MessageKey::Sequence);
-    let detector = decoded.detector.take();
-    let mut readings = decoded.into_readings();
     let clock_replaced = replace_clock(&mut readings, now_ms);
     let message = Message { device: device.clone(), key, received_ms: now_ms, readings, detector };
     Ok(Checked { message, clock_replaced })
+}
+
+/// Finds out what makes the message the same when it is sent again: its number; else its bytes, where
+/// each reading brings its time; else nothing, as two equal receipts are two measurements.
+fn key(decoded: &Decoded, codec: &Codec, payload: &[u8]) -> MessageKey {
+    if let Some(id) = decoded.id {
+        return MessageKey::Sequence(id);
+    }
+    if !decoded.has_own_times() {
+        return MessageKey::Unkeyed;
+    }
+    let mut hash = Sha256::new();
+    hash.update(codec.name.as_bytes());
+    hash.update([0]);
+    hash.update(payload);
+    MessageKey::Digest(first_half(hash.finalize().into()))
+}
+
+fn first_half(hash: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    half
+}
+
+/// Turns `pump/temperature` of the device `pump` into `temperature`.
+fn leave_out_device(readings: &mut [Reading], device: &DeviceId) {
+    for reading in readings {
+        let rest = reading.channel.strip_prefix(device.as_str());
+        let name = rest.and_then(|rest| rest.strip_prefix('/'));
+        if let Some(name) = name.filter(|name| codec::is_channel_name(name)) {
+            reading.channel = name.into();
+        }
+    }
 }
 
 /// Moves the readings of a device without a clock so that the newest one is from now; their
