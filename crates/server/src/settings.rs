@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -30,6 +31,70 @@ pub struct Settings {
     // Identity.
     /// Where dashboard and API are served over TLS 1.3 besides; off unless named.
     pub https: Listen,
+}
+
+/// How far a clock is ahead of UTC: `+09:00`, `-03:30`, `+00:00`. Summer time is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UtcOffset {
+    minutes: i16,
+}
+
+/// A text is no offset from UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an offset from UTC is written as +09:00 or -03:30, and is less than a day")]
+pub struct BadUtcOffset;
+
+impl UtcOffset {
+    /// Returns how many seconds the clock is ahead.
+    #[must_use]
+    pub fn seconds(self) -> i32 {
+        i32::from(self.minutes) * 60
+    }
+}
+
+impl FromStr for UtcOffset {
+    type Err = BadUtcOffset;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (sign, rest) = match text.as_bytes() {
+            [b'+', rest @ ..] => (1, rest),
+            [b'-', rest @ ..] => (-1, rest),
+            _ => return Err(BadUtcOffset),
+        };
+        let &[h1, h2, b':', m1, m2] = rest else { return Err(BadUtcOffset) };
+        if ![h1, h2, m1, m2].iter().all(u8::is_ascii_digit) {
+            return Err(BadUtcOffset);
+        }
+        let two = |tens: u8, ones: u8| i16::from(tens - b'0') * 10 + i16::from(ones - b'0');
+        let (hours, minutes) = (two(h1, h2), two(m1, m2));
+        if hours >= 24 || minutes >= 60 {
+            return Err(BadUtcOffset);
+        }
+        Ok(Self { minutes: sign * (hours * 60 + minutes) })
+    }
+}
+
+impl TryFrom<String> for UtcOffset {
+    type Error = BadUtcOffset;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<UtcOffset> for String {
+    fn from(offset: UtcOffset) -> Self {
+        offset.to_string()
+    }
+}
+
+impl fmt::Display for UtcOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.minutes < 0 { '-' } else { '+' };
+        let minutes = self.minutes.unsigned_abs();
+        write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
 }
 
 impl Default for Settings {
@@ -117,6 +182,19 @@ mod tests {
         assert_eq!(read(address).expect("legal").address(), address.parse().ok());
         assert_eq!(read(address).expect("legal").to_string(), address);
         assert!(read("8443").is_err());
+    }
+
+    #[test]
+    fn offsets_are_read_as_they_are_written() {
+        for (text, seconds) in
+            [("+00:00", 0), ("+09:00", 32_400), ("-03:30", -12_600), ("+23:59", 86_340)]
+        {
+            let offset: UtcOffset = text.parse().expect("legal");
+            assert_eq!((offset.seconds(), offset.to_string().as_str()), (seconds, text));
+        }
+        for bad in ["", "09:00", "+9:00", "+24:00", "+01:60", "+0a:00", "+01:000", "Z", "+ 1:00"] {
+            assert_eq!(bad.parse::<UtcOffset>(), Err(BadUtcOffset), "{bad:?}");
+        }
     }
 
     #[test]

@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn without_a_time_the_last_row_is_from_the_receipt() {
-        let samples: Vec<u8> = [1.5_f32, 2.5, 3.5, 4.5].iter().flat_map(|s| s.to_le_bytes()).collect();
+        let samples: Vec<u8> =
+            [1.5_f32, 2.5, 3.5, 4.5].iter().flat_map(|s| s.to_le_bytes()).collect();
         let decoded = decode(&block(1, 2, 1.0, 0, &samples), NOW_MS).expect("legal");
         let times: Vec<_> = decoded.readings().iter().map(|reading| reading.time_ms).collect();
         assert_eq!(times, [NOW_MS - 10, NOW_MS - 10, NOW_MS, NOW_MS]);

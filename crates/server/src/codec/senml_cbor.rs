@@ -57,10 +57,7 @@ mod tests {
         assert_eq!(decoded.id, None);
         assert_eq!(
             seen(&decoded),
-            [
-                ("tank:t", "Cel", 1_276_020_076_000, 21.5),
-                ("tank:door", "", 1_276_020_071_000, 1.0)
-            ]
+            [("tank:t", "Cel", 1_276_020_076_000, 21.5), ("tank:door", "", 1_276_020_071_000, 1.0)]
         );
         for len in 0..pack.len() {
             assert!(decode(&pack[..len], NOW_MS).is_err(), "cut to {len}");

@@ -66,11 +66,7 @@ impl Base {
     }
 }
 
-fn add(
-    fields: &Map<String, Value>,
-    base: &Base,
-    decoded: &mut Decoded,
-) -> Result<(), CodecError> {
+fn add(fields: &Map<String, Value>, base: &Base, decoded: &mut Decoded) -> Result<(), CodecError> {
     let own_name = fields.get("n").map_or(Ok(""), text)?;
     let name = format!("{}{own_name}", base.name);
     let own_unit = fields.get("u").map_or(Ok(""), text)?;

@@ -97,8 +97,11 @@ mod tests {
     fn telemetry_is_read_in_its_three_shapes() {
         let take = |text: &str| telemetry(text.as_bytes(), NOW_MS).expect("legal");
         let plain = take(r#"{"temperature": 21.5, "humidity": 40, "on": true, "mode": "auto"}"#);
-        let expected =
-            [("humidity", "", NOW_MS, 40.0), ("on", "", NOW_MS, 1.0), ("temperature", "", NOW_MS, 21.5)];
+        let expected = [
+            ("humidity", "", NOW_MS, 40.0),
+            ("on", "", NOW_MS, 1.0),
+            ("temperature", "", NOW_MS, 21.5),
+        ];
         assert_eq!(seen(&plain), expected);
         assert!(!plain.has_own_times());
         let array = take(r#"[{"a": 1}, {"b": 2, "deep": {"c": 3}}]"#);

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{debug, error, info};
 
-pub use self::steps::{Rejection, UNAUTHENTICATED_PREFIX};
+pub use self::steps::Rejection;
 use crate::alarm::{AlarmKind, Change};
 use crate::clock::now_ms;
 use crate::codec::Codec;
+pub use crate::codec::packet::UNAUTHENTICATED_PREFIX;
 use crate::device::DeviceId;
 use crate::live::Hub;
 use crate::presence::Presence;
+use crate::settings::UtcOffset;
 use crate::store::{Appended, Message, Store, StoreError};
 
 /// What came in, from whom and on which way.
@@ -39,6 +41,13 @@ pub enum Route<'a> {
     Http {
         /// The body's content type.
         content_type: &'a str,
+    },
+    /// As an old packet, decrypted; nobody knows who made it.
+    Packet {
+        /// Of the ciphertext: the same one is stored once.
+        digest: [u8; 16],
+        /// The offset of the sender's clock.
+        utc_offset: UtcOffset,
     },
 }
 

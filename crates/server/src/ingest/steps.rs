@@ -4,9 +4,11 @@ use sha2::{Digest, Sha256};
 use stonechat_core::limits::MESSAGE_LEN_MAX;
 
 use super::{Arrival, Route};
+use crate::codec::packet::{self, UNAUTHENTICATED_PREFIX};
 use crate::codec::{self, Codec, CodecError, Decoded};
 use crate::device::DeviceId;
 use crate::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_EARLIEST_MS};
+use crate::settings::UtcOffset;
 use crate::store::{Message, MessageKey, Reading};
 use crate::topic;
 
@@ -37,23 +39,26 @@ pub enum Rejection {
     ReservedName,
 }
 
-/// How the channels of readings begin whose sender nobody could make sure of. No other reading may
-/// have such a name, so that the mark cannot get lost.
-pub const UNAUTHENTICATED_PREFIX: &str = "unauthenticated/";
-
 struct Opened<'a> {
     arrival: Arrival<'a>,
 }
 
 struct Identified<'a> {
     device: &'a DeviceId,
-    codec: &'static Codec,
+    language: Language,
     payload: &'a [u8],
+}
+
+/// How the payload is to be read.
+#[derive(Clone, Copy)]
+enum Language {
+    Codec(&'static Codec),
+    Packet { digest: [u8; 16], utc_offset: UtcOffset },
 }
 
 struct Understood<'a> {
     device: &'a DeviceId,
-    codec: &'static Codec,
+    language: Language,
     payload: &'a [u8],
     decoded: Decoded,
 }
@@ -95,6 +100,10 @@ fn identify<'a>(
     let Arrival { device, route, payload } = opened.arrival;
     let of_device = || chosen.unwrap_or_else(codec::standard);
     let codec = match route {
+        Route::Packet { digest, utc_offset } => {
+            let language = Language::Packet { digest, utc_offset };
+            return Ok(Identified { device, language, payload });
+        }
         Route::Sealed => of_device(),
         Route::Topic(topic) => match topic::within(device, topic) {
             Some("up") => of_device(),
@@ -107,31 +116,35 @@ fn identify<'a>(
             codec::of_content_type(content_type, chosen).ok_or(Rejection::ContentType)?
         }
     };
-    Ok(Identified { device, codec, payload })
+    Ok(Identified { device, language: Language::Codec(codec), payload })
 }
 
 /// Parses the payload to its last byte.
 fn decode<'a>(identified: &Identified<'a>, now_ms: i64) -> Result<Understood<'a>, Rejection> {
-    let Identified { device, codec, payload } = *identified;
-    let decoded = (codec.decode)(payload, now_ms)?;
-    Ok(Understood { device, codec, payload, decoded })
+    let Identified { device, language, payload } = *identified;
+    let decoded = match language {
+        Language::Codec(codec) => (codec.decode)(payload, now_ms)?,
+        Language::Packet { utc_offset, .. } => packet::decode(payload, utc_offset, now_ms)?,
+    };
+    Ok(Understood { device, language, payload, decoded })
 }
 
 /// Holds the message against the connection's identity, the limits and the clock.
 fn check(understood: Understood<'_>, now_ms: i64) -> Result<Checked, Rejection> {
-    let Understood { device, codec, payload, mut decoded } = understood;
+    let Understood { device, language, payload, mut decoded } = understood;
     if decoded.speaker.as_deref().is_some_and(|speaker| speaker != device.as_str()) {
         return Err(Rejection::ForeignDevice);
     }
-    let key = key(&decoded, codec, payload);
+    let key = key(&decoded, language, payload);
     let detector = decoded.detector.take();
     let strip = decoded.names_may_begin_with_device;
     let mut readings = decoded.into_readings();
     if strip {
         leave_out_device(&mut readings, device);
     }
+    let may_be_reserved = matches!(language, Language::Packet { .. });
     let is_reserved = |reading: &Reading| reading.channel.starts_with(UNAUTHENTICATED_PREFIX);
-    if readings.iter().any(is_reserved) {
+    if !may_be_reserved && readings.iter().any(is_reserved) {
         return Err(Rejection::ReservedName);
     }
     let clock_replaced = replace_clock(&mut readings, now_ms);
@@ -141,7 +154,11 @@ fn check(understood: Understood<'_>, now_ms: i64) -> Result<Checked, Rejection> 
 
 /// Finds out what makes the message the same when it is sent again: its number; else its bytes, where
 /// each reading brings its time; else nothing, as two equal receipts are two measurements.
-fn key(decoded: &Decoded, codec: &Codec, payload: &[u8]) -> MessageKey {
+fn key(decoded: &Decoded, language: Language, payload: &[u8]) -> MessageKey {
+    let codec = match language {
+        Language::Packet { digest, .. } => return MessageKey::Digest(digest),
+        Language::Codec(codec) => codec,
+    };
     if let Some(id) = decoded.id {
         return MessageKey::Sequence(id);
     }
@@ -155,6 +172,7 @@ fn key(decoded: &Decoded, codec: &Codec, payload: &[u8]) -> MessageKey {
     MessageKey::Digest(first_half(hash.finalize().into()))
 }
 
+/// Shortens a digest to what the store keeps.
 fn first_half(hash: [u8; 32]) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(&hash[..16]);
