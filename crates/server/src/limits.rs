@@ -162,3 +162,9 @@ pub const SERVER_VALIDITY: Duration = Duration::from_secs(397 * 24 * 60 * 60);
 pub const SERVER_RENEWAL: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 /// How long a device's certificate is valid, unless asked otherwise.
 pub const DEVICE_VALIDITY: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
+/// The most TLS handshakes of HTTPS clients at one time.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
+/// How long a TLS handshake of an HTTPS client may take.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long accepting pauses when the operating system has no room for a connection.
+pub const TLS_ACCEPT_PAUSE: Duration = Duration::from_millis(100);

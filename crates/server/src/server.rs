@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
+use axum::serve::Listener;
+use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{info, warn};
 
 use crate::api::{self, Context, Device, Hosts};
 use crate::broker::Gate;
 use crate::broker::embedded::{BrokerError, EmbeddedBroker};
 use crate::clock::now_ms;
+use crate::identity::listener::TlsListener;
+use crate::identity::tls::{ClientCertificates, server_config};
 use crate::identity::{Directory, KeyError, Registry, ServerKeys};
 use crate::ingest::Ingest;
 use crate::limits::{
@@ -37,13 +41,15 @@ pub enum StartError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// Another program has the HTTP port.
-    #[error("port in use: {0}; stop what listens there, or choose another with --http")]
-    PortInUse(SocketAddr),
+    #[error("port in use: {0}; stop what listens there, or choose another with --{1}")]
+    PortInUse(SocketAddr, &'static str),
     /// The HTTP address cannot be used.
-    #[error("cannot listen on {address}: {source}; choose another with --http")]
+    #[error("cannot listen on {address}: {source}; choose another with --{setting}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -57,6 +63,8 @@ pub struct Server;
 pub struct Running {
     /// Where HTTP is served.
     pub http_addr: SocketAddr,
+    /// Where HTTPS is served, if it is.
+    pub https_addr: Option<SocketAddr>,
     /// Where devices connect.
     pub mqtt_addr: SocketAddr,
     registry: Registry,
@@ -65,6 +73,7 @@ pub struct Running {
     broker: EmbeddedBroker,
     ending: watch::Sender<bool>,
     http: JoinHandle<()>,
+    https: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
 }
 
@@ -74,10 +83,12 @@ impl Server {
     /// # Errors
     /// When the data folder or an address cannot be used; nothing is left running then.
     pub async fn start(settings: Settings) -> Result<Running, StartError> {
-        let listener = listen(settings.http).await?;
-        let http_addr = listener
-            .local_addr()
-            .map_err(|source| StartError::Listen { address: settings.http, source })?;
+        let (listener, http_addr) = listen(settings.http, "http").await?;
+        let https = match settings.https.address() {
+            Some(address) => Some(listen(address, "https").await?),
+            None => None,
+        };
+        let https_addr = https.as_ref().map(|(_, address)| *address);
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&settings.data, settings.retention())?);
         let (hub, presence) = (Hub::default(), Arc::new(Presence::default()));
@@ -85,10 +96,11 @@ impl Server {
         let started = async {
             let (directory, keys) = identify(&settings, &store).await?;
             let gate = Arc::new(Gate::new(directory.clone(), ingest.clone(), presence.clone()));
+            let https_listener = https_listener(https, &keys)?;
             let broker = EmbeddedBroker::start(settings.mqtt, gate).await?;
-            Ok((directory, keys, broker))
+            Ok((directory, keys, https_listener, broker))
         };
-        let (directory, keys, broker) = match started.await {
+        let (directory, keys, https_listener, broker) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 store.close().await;
@@ -107,11 +119,24 @@ impl Server {
             ending: ended,
         };
         let ticker = tokio::spawn(publish_devices(context.clone()));
+        let https = https_listener.map(|listener| tokio::spawn(serve(listener, context.clone())));
         let http = tokio::spawn(serve(listener, context));
         let mqtt_addr = broker.address();
-        info!(%http_addr, %mqtt_addr, data = %settings.data.display(), "started");
+        info!(%http_addr, ?https_addr, %mqtt_addr, data = %settings.data.display(), "started");
         let registry = Registry::within(store.clone(), directory);
-        Ok(Running { http_addr, mqtt_addr, registry, keys, store, broker, ending, http, ticker })
+        Ok(Running {
+            http_addr,
+            https_addr,
+            mqtt_addr,
+            registry,
+            keys,
+            store,
+            broker,
+            ending,
+            http,
+            https,
+            ticker,
+        })
     }
 }
 
@@ -141,10 +166,11 @@ impl Running {
         self.broker.stop().await;
         self.ending.send_replace(true);
         self.ticker.abort();
-        let abort = self.http.abort_handle();
-        if tokio::time::timeout(SHUTDOWN_GRACE, self.http).await.is_err() {
+        let serving: Vec<_> = std::iter::once(self.http).chain(self.https).collect();
+        let aborts: Vec<_> = serving.iter().map(JoinHandle::abort_handle).collect();
+        if tokio::time::timeout(SHUTDOWN_GRACE, join_all(serving)).await.is_err() {
             warn!("some requests took too long and were cut off");
-            abort.abort();
+            aborts.iter().for_each(AbortHandle::abort);
         }
         self.store.close().await;
         info!("stopped");
@@ -163,17 +189,43 @@ async fn identify(
     Ok((directory, keys))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| {
+/// Makes the HTTPS listener, if there is to be one.
+fn https_listener(
+    bound: Option<(TcpListener, SocketAddr)>,
+    keys: &ServerKeys,
+) -> Result<Option<TlsListener>, StartError> {
+    let Some((listener, address)) = bound else {
+        return Ok(None);
+    };
+    let config =
+        server_config(keys, ClientCertificates::None, &[b"http/1.1"]).map_err(KeyError::from)?;
+    TlsListener::start(listener, config).map(Some).map_err(|source| StartError::Listen {
+        address,
+        setting: "https",
+        source,
+    })
+}
+
+async fn listen(
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = TcpListener::bind(address).await;
+    let bound = bound.and_then(|listener| listener.local_addr().map(|local| (listener, local)));
+    bound.map_err(|source| {
         if source.kind() == std::io::ErrorKind::AddrInUse {
-            StartError::PortInUse(address)
+            StartError::PortInUse(address, setting)
         } else {
-            StartError::Listen { address, source }
+            StartError::Listen { address, setting, source }
         }
     })
 }
 
-async fn serve(listener: TcpListener, context: Context) {
+async fn serve<L>(listener: L, context: Context)
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
     let mut ending = context.ending.clone();
     let ended = async move {
         let _ = ending.wait_for(|&ending| ending).await;

@@ -170,7 +170,7 @@ impl Args {
         let defaults = Settings { data: folder.0.clone(), mqtt: any_port, ..Settings::default() };
         let settings = self.settings.settings_over(&defaults)?;
         match Server::start(settings.clone()).await {
-            Err(StartError::PortInUse(address)) if address == defaults.http => {
+            Err(StartError::PortInUse(address, _)) if address == defaults.http => {
                 output.note(format!("{address} is in use; taking a free port"));
                 Ok(Server::start(Settings { http: any_port, ..settings }).await?)
             }

@@ -11,6 +11,7 @@ pub mod directory;
 pub mod entry;
 pub mod hex;
 pub mod keys;
+pub mod listener;
 pub mod registry;
 pub mod tls;
 
