@@ -12,15 +12,17 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 
+type Target = fn(&[u8]);
+
 /// The targets by their names; `cargo xtask fuzz --list` reads the names here.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+const TARGETS: &[(&str, Target)] = &[
     ("uplink", core::uplink),
     ("detector", core::detector),
     ("csv", train::csv),
     ("meter_text", train::meter_text),
 ];
 
-static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("STONECHAT_FUZZ").unwrap_or_default();
     let names = TARGETS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let found = TARGETS.iter().find(|(target, _)| *target == name);
