@@ -11,6 +11,7 @@ mod elementwise;
 mod epochs;
 pub mod isolation_forest;
 mod kernel;
+mod layer;
 pub mod learner;
 mod linear;
 pub mod neighbour;

@@ -1,37 +1,23 @@
 //! The training loop: batches forward and backward through the layers, Adam, early stopping.
 
-use core::ops::{ControlFlow, Range};
+use core::ops::ControlFlow;
 
 use pulp::Arch;
 
 use super::checks::{self, check_architecture, check_options, check_rows};
-use super::elementwise::{ColumnSums, Derive, SquaredError};
+use super::elementwise::SquaredError;
 use super::epochs::{self, Learns};
-use super::kernel::{Left, Product, padded};
-use super::parameters::{Matrix, Parameters};
+use super::kernel::padded;
+use super::layer::Plan;
+use super::parameters::Parameters;
 use super::refine::{self, Refinement, Refines};
-use super::rounding::{Round, activate, stop};
+use super::rounding::Round;
 use super::{Architecture, FitError, FitOptions, Fitted, FittedModel, Progress};
 use crate::compile::Model;
-use crate::network::{Activation, Grid, Layer, Network};
+use crate::network::{Grid, Network};
 use crate::quantise::{Calibration, QuantiseOptions, activation_grids, quantise};
 use crate::random::Random;
 use crate::rows::Rows;
-
-/// Where one layer's numbers lie in the flat vectors of a [`Trainer`].
-struct Plan {
-    inputs: usize,
-    outputs: usize,
-    inputs_padded: usize,
-    outputs_padded: usize,
-    activation: Activation,
-    /// `[inputs][outputs_padded]` in the parameters.
-    weights: Range<usize>,
-    /// `[outputs_padded]` in the parameters.
-    bias: Range<usize>,
-    /// `[outputs][inputs_padded]` in the turned weights.
-    turned: Range<usize>,
-}
 
 /// Parameters, their gradients and moments, and the buffers of one batch.
 pub(super) struct Trainer {
@@ -52,41 +38,23 @@ pub(super) struct Trainer {
 }
 
 impl Trainer {
-    /// Lays out the layers and draws their weights: He for ReLU, Glorot otherwise, both uniform;
-    /// biases start at zero.
+    /// Lays out the layers and draws their weights.
     pub(super) fn new(architecture: &Architecture, batch: usize, random: &mut Random) -> Self {
         let mut plans: Vec<Plan> = Vec::new();
-        let (mut parameters_len, mut turned_len) = (0, 0);
         let layers = architecture.widths.len() - 1;
         for (index, pair) in architecture.widths.windows(2).enumerate() {
-            let (inputs, outputs) = (pair[0], pair[1]);
-            let (inputs_padded, outputs_padded) = (padded(inputs), padded(outputs));
-            let weights = parameters_len..parameters_len + inputs * outputs_padded;
-            let bias = weights.end..weights.end + outputs_padded;
-            let turned = turned_len..turned_len + outputs * inputs_padded;
-            parameters_len = bias.end;
-            turned_len = turned.end;
             let last = index + 1 == layers;
-            plans.push(Plan {
-                inputs,
-                outputs,
-                inputs_padded,
-                outputs_padded,
-                activation: if last { architecture.output } else { architecture.hidden },
-                weights,
-                bias,
-                turned,
-            });
+            let activation = if last { architecture.output } else { architecture.hidden };
+            plans.push(Plan::behind(plans.last(), pair[0], pair[1], activation));
         }
         let buffer = |width: usize| vec![0.0; batch * padded(width)];
-        let matrix = |plan: &Plan| Matrix {
-            weights: plan.weights.clone(),
-            outputs: plan.outputs,
-            stride: plan.outputs_padded,
-        };
+        let (parameters_len, turned_len) = plans.last().map_or((0, 0), Plan::ends);
+        let mut parameters =
+            Parameters::new(parameters_len, plans.iter().map(Plan::matrix).collect());
+        plans.iter().for_each(|plan| plan.initialise(&mut parameters.values, random));
         let mut trainer = Self {
             arch: Arch::new(),
-            parameters: Parameters::new(parameters_len, plans.iter().map(matrix).collect()),
+            parameters,
             grids: Vec::new(),
             turned: vec![0.0; turned_len],
             activations: architecture.widths.iter().copied().map(buffer).collect(),
@@ -94,37 +62,14 @@ impl Trainer {
             targets: buffer(architecture.widths[layers]),
             plans,
         };
-        trainer.initialise(random);
+        trainer.turn_weights();
         trainer
     }
 
-    fn initialise(&mut self, random: &mut Random) {
-        for plan in &self.plans {
-            let (inputs, outputs) = (plan.inputs as f32, plan.outputs as f32);
-            let bound = match plan.activation {
-                Activation::Relu => (6.0 / inputs).sqrt(),
-                _ => (6.0 / (inputs + outputs)).sqrt(),
-            };
-            let rows =
-                self.parameters.values[plan.weights.clone()].chunks_exact_mut(plan.outputs_padded);
-            for weight in rows.flat_map(|row| &mut row[..plan.outputs]) {
-                *weight = bound * symmetric(random);
-            }
-        }
-        self.turn_weights();
-    }
-
-    /// Copies the weights with rows and columns exchanged; the first layer needs no such copy.
+    /// Brings the turned weights up to date; the first layer needs none.
     fn turn_weights(&mut self) {
         for plan in self.plans.iter().skip(1) {
-            let weights = &self.parameters.used()[plan.weights.clone()];
-            let turned = &mut self.turned[plan.turned.clone()];
-            for (output, row) in turned.chunks_exact_mut(plan.inputs_padded).enumerate() {
-                let column = weights[output..].iter().step_by(plan.outputs_padded);
-                for (to, from) in row.iter_mut().zip(column) {
-                    *to = *from;
-                }
-            }
+            plan.turn(self.parameters.used(), &mut self.turned);
         }
     }
 
@@ -146,19 +91,9 @@ impl Trainer {
         for (index, plan) in self.plans.iter().enumerate() {
             let (before, after) = self.activations.split_at_mut(index + 1);
             let out = &mut after[0][..rows * plan.outputs_padded];
-            Product {
-                left: &before[index],
-                left_stride: plan.inputs_padded,
-                layout: Left::Plain,
-                right: &self.parameters.used()[plan.weights.clone()],
-                start: &self.parameters.used()[plan.bias.clone()],
-                out,
-                width: plan.outputs_padded,
-                rows,
-                depth: plan.inputs,
-            }
-            .run(self.arch);
-            activate(self.arch, plan.activation, self.grids.get(index + 1).copied(), out);
+            let input = (&before[index][..], plan.inputs_padded);
+            let grid = self.grids.get(index + 1).copied();
+            plan.forward(self.arch, &self.parameters, grid, input, out);
         }
     }
 
@@ -182,39 +117,14 @@ impl Trainer {
         for (index, plan) in self.plans.iter().enumerate().rev() {
             let (before, from) = self.deltas.split_at_mut(index);
             let deltas = &mut from[0][..rows * plan.outputs_padded];
+            let input = (&self.activations[index][..], plan.inputs_padded);
             let outputs = &self.activations[index + 1];
-            let (activation, grid) = (plan.activation, self.grids.get(index + 1).copied());
-            stop(self.arch, activation, grid, outputs, deltas);
-            self.arch.dispatch(Derive { activation, outputs, deltas });
-            self.arch.dispatch(ColumnSums {
-                values: deltas,
-                out: &mut self.parameters.gradients[plan.bias.clone()],
-            });
-            Product {
-                left: &self.activations[index][..rows * plan.inputs_padded],
-                left_stride: plan.inputs_padded,
-                layout: Left::Transposed,
-                right: deltas,
-                start: &[],
-                out: &mut self.parameters.gradients[plan.weights.clone()],
-                width: plan.outputs_padded,
-                rows: plan.inputs,
-                depth: rows,
-            }
-            .run(self.arch);
+            let (gradients, grid) =
+                (&mut self.parameters.gradients, self.grids.get(index + 1).copied());
+            plan.weight_gradients(self.arch, gradients, grid, input, outputs, deltas);
             if let Some(before) = before.last_mut() {
-                Product {
-                    left: deltas,
-                    left_stride: plan.outputs_padded,
-                    layout: Left::Plain,
-                    right: &self.turned[plan.turned.clone()],
-                    start: &[],
-                    out: &mut before[..rows * plan.inputs_padded],
-                    width: plan.inputs_padded,
-                    rows,
-                    depth: plan.outputs,
-                }
-                .run(self.arch);
+                let before = &mut before[..rows * plan.inputs_padded];
+                plan.input_deltas(self.arch, &self.turned, deltas, before);
             }
         }
     }
@@ -255,18 +165,7 @@ impl Trainer {
 
     /// The network with the given parameters, which are laid out as this trainer's.
     fn network(&self, parameters: &[f32]) -> Network {
-        let layer = |plan: &Plan| {
-            let weights = &parameters[plan.weights.clone()];
-            let column = |output: usize| weights[output..].iter().step_by(plan.outputs_padded);
-            Layer {
-                inputs: plan.inputs,
-                outputs: plan.outputs,
-                weights: (0..plan.outputs).flat_map(column).copied().collect(),
-                bias: parameters[plan.bias.clone()][..plan.outputs].to_vec(),
-                activation: plan.activation,
-            }
-        };
-        Network { layers: self.plans.iter().map(layer).collect() }
+        Network { layers: self.plans.iter().map(|plan| plan.layer(parameters)).collect() }
     }
 
     /// The network as it stands.

@@ -1,23 +1,21 @@
 //! Batches forward and backward through convolutions: what each kernel covers is laid out as a row
 //! (im2col), so that the products are those of dense layers.
 
-use core::ops::Range;
-
 use pulp::Arch;
 use stonechat_core::detector::Geometry;
 
 use super::super::checks;
-use super::super::elementwise::{ColumnSums, Derive, SquaredError};
+use super::super::elementwise::SquaredError;
 use super::super::epochs::Learns;
-use super::super::kernel::{Left, Product, padded};
-use super::super::parameters::{Matrix, Parameters};
+use super::super::kernel::padded;
+use super::super::layer::Plan;
+use super::super::parameters::Parameters;
 use super::super::refine::Refines;
-use super::super::rounding::{Round, activate, stop};
-use super::super::trainer::symmetric;
+use super::super::rounding::Round;
 use super::{FitError, FitOptions};
 use crate::compile::Model;
+use crate::network::Grid;
 use crate::network::convolution::{ConvolutionForm, ConvolutionLayer, ConvolutionNetwork};
-use crate::network::{Activation, Grid, Layer};
 use crate::quantise::{Calibration, activation_grids, quantise_convolution};
 use crate::random::Random;
 use crate::rows::Rows;
@@ -25,26 +23,16 @@ use crate::rows::Rows;
 /// Where a tap lies in the padding.
 const OUTSIDE: u32 = u32::MAX;
 
-/// Where one layer's numbers lie in the flat vectors of a trainer.
-struct Plan {
+/// A layer: its product, and which numbers each kernel covers.
+struct Convolution {
     geometry: Geometry,
-    /// Numbers that a kernel covers.
-    inputs: usize,
-    filters: usize,
-    inputs_padded: usize,
-    filters_padded: usize,
-    activation: Activation,
-    /// `[inputs][filters_padded]` in the parameters.
-    weights: Range<usize>,
-    /// `[filters_padded]` in the parameters.
-    bias: Range<usize>,
-    /// `[filters][inputs_padded]` in the turned weights.
-    turned: Range<usize>,
+    /// Its inputs are the numbers that a kernel covers, its outputs the filters.
+    plan: Plan,
     /// `[places of the output][kernel_width]`: the place of the input, or [`OUTSIDE`].
     taps: Vec<u32>,
 }
 
-impl Plan {
+impl Convolution {
     fn output_len(&self) -> usize {
         self.geometry.output_len()
     }
@@ -54,7 +42,7 @@ impl Plan {
 /// `[batch][length][channels padded]`.
 pub(super) struct ConvolutionTrainer {
     arch: Arch,
-    plans: Vec<Plan>,
+    layers: Vec<Convolution>,
     parameters: Parameters,
     /// Of the input and of each layer, while the network learns to live with rounding.
     grids: Vec<Grid>,
@@ -73,90 +61,50 @@ pub(super) struct ConvolutionTrainer {
 }
 
 impl ConvolutionTrainer {
-    /// Lays out the layers and draws their weights: He for ReLU, Glorot otherwise, both uniform;
-    /// biases start at zero.
+    /// Lays out the layers and draws their weights.
     pub(super) fn new(form: &ConvolutionForm, batch: usize, random: &mut Random) -> Self {
-        let mut plans: Vec<Plan> = Vec::new();
-        let (mut parameters_len, mut turned_len) = (0, 0);
+        let mut layers: Vec<Convolution> = Vec::new();
         for (geometry, filters, activation) in form.layers() {
             let inputs = geometry.kernel_width * geometry.channels;
-            let (inputs_padded, filters_padded) = (padded(inputs), padded(filters));
-            let weights = parameters_len..parameters_len + inputs * filters_padded;
-            let bias = weights.end..weights.end + filters_padded;
-            let turned = turned_len..turned_len + filters * inputs_padded;
-            (parameters_len, turned_len) = (bias.end, turned.end);
-            let taps = taps(&geometry);
-            plans.push(Plan {
-                geometry,
-                inputs,
-                filters,
-                inputs_padded,
-                filters_padded,
-                activation,
-                weights,
-                bias,
-                turned,
-                taps,
-            });
+            let before = layers.last().map(|layer| &layer.plan);
+            let plan = Plan::behind(before, inputs, filters, activation);
+            layers.push(Convolution { geometry, plan, taps: taps(&geometry) });
         }
-        let outputs = |plan: &Plan| vec![0.0; batch * plan.output_len() * plan.filters_padded];
+        let places = |layer: &Convolution| batch * layer.output_len();
+        let outputs = |layer: &Convolution| vec![0.0; places(layer) * layer.plan.outputs_padded];
+        let covered = |layer: &Convolution| vec![0.0; places(layer) * layer.plan.inputs];
         let input = vec![0.0; batch * form.len * padded(form.channels)];
-        let covered = |plan: &Plan| vec![0.0; batch * plan.output_len() * plan.inputs];
-        let matrix = |plan: &Plan| Matrix {
-            weights: plan.weights.clone(),
-            outputs: plan.filters,
-            stride: plan.filters_padded,
-        };
-        let widest = plans.iter().map(|plan| plan.output_len() * plan.inputs_padded).max();
+        let widest = layers.iter().map(|layer| places(layer) * layer.plan.inputs_padded).max();
+        let (parameters_len, turned_len) = layers.last().map_or((0, 0), |layer| layer.plan.ends());
+        let matrices = layers.iter().map(|layer| layer.plan.matrix()).collect();
+        let mut parameters = Parameters::new(parameters_len, matrices);
+        layers.iter().for_each(|layer| layer.plan.initialise(&mut parameters.values, random));
         let mut trainer = Self {
             arch: Arch::new(),
-            parameters: Parameters::new(parameters_len, plans.iter().map(matrix).collect()),
+            parameters,
             grids: Vec::new(),
             turned: vec![0.0; turned_len],
             targets: input.clone(),
-            activations: core::iter::once(input).chain(plans.iter().map(outputs)).collect(),
-            patches: plans.iter().map(covered).collect(),
-            deltas: plans.iter().map(outputs).collect(),
-            patch_deltas: vec![0.0; batch * widest.unwrap_or(0)],
-            plans,
+            activations: core::iter::once(input).chain(layers.iter().map(outputs)).collect(),
+            patches: layers.iter().map(covered).collect(),
+            deltas: layers.iter().map(outputs).collect(),
+            patch_deltas: vec![0.0; widest.unwrap_or(0)],
+            layers,
         };
-        trainer.initialise(random);
+        trainer.turn_weights();
         trainer
     }
 
-    fn initialise(&mut self, random: &mut Random) {
-        for plan in &self.plans {
-            let (inputs, filters) = (plan.inputs as f32, plan.filters as f32);
-            let bound = match plan.activation {
-                Activation::Relu => (6.0 / inputs).sqrt(),
-                _ => (6.0 / (inputs + filters)).sqrt(),
-            };
-            let weights = &mut self.parameters.values[plan.weights.clone()];
-            let rows = weights.chunks_exact_mut(plan.filters_padded);
-            for weight in rows.flat_map(|row| &mut row[..plan.filters]) {
-                *weight = bound * symmetric(random);
-            }
-        }
-        self.turn_weights();
-    }
-
-    /// Copies the weights with rows and columns exchanged.
+    /// Brings the turned weights up to date; the first layer needs none.
     fn turn_weights(&mut self) {
-        for plan in &self.plans {
-            let weights = &self.parameters.used()[plan.weights.clone()];
-            let turned = &mut self.turned[plan.turned.clone()];
-            for (filter, row) in turned.chunks_exact_mut(plan.inputs_padded).enumerate() {
-                let column = weights[filter..].iter().step_by(plan.filters_padded);
-                for (to, from) in row.iter_mut().zip(column) {
-                    *to = *from;
-                }
-            }
+        for layer in self.layers.iter().skip(1) {
+            layer.plan.turn(self.parameters.used(), &mut self.turned);
         }
     }
 
     /// Copies the chosen rows into the batch's input, `[length][channels]` each.
     fn load(&mut self, rows: Rows<'_>, order: &[u32]) {
-        let Geometry { channels, input_len, .. } = self.plans[0].geometry;
+        let Geometry { channels, input_len, .. } = self.layers[0].geometry;
         let stride = padded(channels);
         let inputs = self.targets.chunks_exact_mut(input_len * stride);
         for (input, index) in inputs.zip(order) {
@@ -174,85 +122,51 @@ impl ConvolutionTrainer {
         if let Some(grid) = self.grids.first() {
             self.arch.dispatch(Round { grid: *grid, values: &mut self.activations[0] });
         }
-        for (index, plan) in self.plans.iter().enumerate() {
+        for (index, layer) in self.layers.iter().enumerate() {
             let (before, after) = self.activations.split_at_mut(index + 1);
-            let places = rows * plan.output_len();
-            let patches = &mut self.patches[index][..places * plan.inputs];
-            gather(plan, &before[index], patches);
-            let out = &mut after[0][..places * plan.filters_padded];
-            Product {
-                left: patches,
-                left_stride: plan.inputs,
-                layout: Left::Plain,
-                right: &self.parameters.used()[plan.weights.clone()],
-                start: &self.parameters.used()[plan.bias.clone()],
-                out,
-                width: plan.filters_padded,
-                rows: places,
-                depth: plan.inputs,
-            }
-            .run(self.arch);
-            activate(self.arch, plan.activation, self.grids.get(index + 1).copied(), out);
+            let places = rows * layer.output_len();
+            let patches = &mut self.patches[index][..places * layer.plan.inputs];
+            gather(layer, &before[index], patches);
+            let out = &mut after[0][..places * layer.plan.outputs_padded];
+            let input = (&*patches, layer.plan.inputs);
+            let grid = self.grids.get(index + 1).copied();
+            layer.plan.forward(self.arch, &self.parameters, grid, input, out);
         }
     }
 
     /// Writes the last layer's deltas and returns the batch's sum of squared errors.
     fn loss(&mut self, rows: usize) -> f64 {
-        let plan = self.plans.last().expect("a network has a layer");
-        let numbers = rows * plan.output_len();
-        let len = numbers * plan.filters_padded;
+        let layer = self.layers.last().expect("a network has a layer");
+        let plan = &layer.plan;
+        let numbers = rows * layer.output_len();
+        let len = numbers * plan.outputs_padded;
         let (outputs, deltas) = (self.activations.last(), self.deltas.last_mut());
         self.arch.dispatch(SquaredError {
             outputs: &outputs.expect("a network has a layer")[..len],
             targets: &self.targets[..len],
             deltas: &mut deltas.expect("a network has a layer")[..len],
-            width: plan.filters,
-            padded: plan.filters_padded,
-            gradient_scale: 2.0 / (numbers * plan.filters) as f32,
+            width: plan.outputs,
+            padded: plan.outputs_padded,
+            gradient_scale: 2.0 / (numbers * plan.outputs) as f32,
         })
     }
 
     /// Turns the last layer's deltas into the gradients of all parameters.
     fn backward(&mut self, rows: usize) {
-        for (index, plan) in self.plans.iter().enumerate().rev() {
+        for (index, layer) in self.layers.iter().enumerate().rev() {
+            let plan = &layer.plan;
             let (before, from) = self.deltas.split_at_mut(index);
-            let places = rows * plan.output_len();
-            let deltas = &mut from[0][..places * plan.filters_padded];
+            let places = rows * layer.output_len();
+            let deltas = &mut from[0][..places * plan.outputs_padded];
+            let input = (&self.patches[index][..], plan.inputs);
             let outputs = &self.activations[index + 1];
-            let (activation, grid) = (plan.activation, self.grids.get(index + 1).copied());
-            stop(self.arch, activation, grid, outputs, deltas);
-            self.arch.dispatch(Derive { activation, outputs, deltas });
-            self.arch.dispatch(ColumnSums {
-                values: deltas,
-                out: &mut self.parameters.gradients[plan.bias.clone()],
-            });
-            Product {
-                left: &self.patches[index][..places * plan.inputs],
-                left_stride: plan.inputs,
-                layout: Left::Transposed,
-                right: deltas,
-                start: &[],
-                out: &mut self.parameters.gradients[plan.weights.clone()],
-                width: plan.filters_padded,
-                rows: plan.inputs,
-                depth: places,
-            }
-            .run(self.arch);
+            let (gradients, grid) =
+                (&mut self.parameters.gradients, self.grids.get(index + 1).copied());
+            plan.weight_gradients(self.arch, gradients, grid, input, outputs, deltas);
             if let Some(before) = before.last_mut() {
                 let patch_deltas = &mut self.patch_deltas[..places * plan.inputs_padded];
-                Product {
-                    left: deltas,
-                    left_stride: plan.filters_padded,
-                    layout: Left::Plain,
-                    right: &self.turned[plan.turned.clone()],
-                    start: &[],
-                    out: &mut *patch_deltas,
-                    width: plan.inputs_padded,
-                    rows: places,
-                    depth: plan.filters,
-                }
-                .run(self.arch);
-                scatter(plan, patch_deltas, before, rows);
+                plan.input_deltas(self.arch, &self.turned, deltas, patch_deltas);
+                scatter(layer, patch_deltas, before, rows);
             }
         }
     }
@@ -283,19 +197,11 @@ impl ConvolutionTrainer {
 
     /// The network with the given parameters, which are laid out as this trainer's.
     pub(super) fn network(&self, parameters: &[f32]) -> ConvolutionNetwork {
-        let layer = |plan: &Plan| {
-            let weights = &parameters[plan.weights.clone()];
-            let column = |filter: usize| weights[filter..].iter().step_by(plan.filters_padded);
-            let product = Layer {
-                inputs: plan.inputs,
-                outputs: plan.filters,
-                weights: (0..plan.filters).flat_map(column).copied().collect(),
-                bias: parameters[plan.bias.clone()][..plan.filters].to_vec(),
-                activation: plan.activation,
-            };
-            ConvolutionLayer { geometry: plan.geometry, product }
+        let layer = |layer: &Convolution| ConvolutionLayer {
+            geometry: layer.geometry,
+            product: layer.plan.layer(parameters),
         };
-        ConvolutionNetwork { layers: self.plans.iter().map(layer).collect() }
+        ConvolutionNetwork { layers: self.layers.iter().map(layer).collect() }
     }
 
     /// The network as it stands, for tests.
@@ -313,8 +219,8 @@ impl ConvolutionTrainer {
     /// Adds to every bias, for tests.
     #[cfg(test)]
     pub(super) fn raise_biases(&mut self, by: f32) {
-        for plan in &self.plans {
-            for bias in &mut self.parameters.values[plan.bias.clone()][..plan.filters] {
+        for Convolution { plan, .. } in &self.layers {
+            for bias in &mut self.parameters.values[plan.bias.clone()][..plan.outputs] {
                 *bias += by;
             }
         }
@@ -339,13 +245,13 @@ fn taps(geometry: &Geometry) -> Vec<u32> {
 }
 
 /// Lays out what the kernels cover.
-fn gather(plan: &Plan, input: &[f32], patches: &mut [f32]) {
-    let Geometry { channels, input_len, .. } = plan.geometry;
+fn gather(layer: &Convolution, input: &[f32], patches: &mut [f32]) {
+    let Geometry { channels, input_len, .. } = layer.geometry;
     let stride = padded(channels);
     let rows = input.chunks_exact(input_len * stride);
-    let patches = patches.chunks_exact_mut(plan.output_len() * plan.inputs);
+    let patches = patches.chunks_exact_mut(layer.output_len() * layer.plan.inputs);
     for (input, patches) in rows.zip(patches) {
-        for (tap, to) in plan.taps.iter().zip(patches.chunks_exact_mut(channels)) {
+        for (tap, to) in layer.taps.iter().zip(patches.chunks_exact_mut(channels)) {
             if *tap == OUTSIDE {
                 to.fill(0.0);
             } else {
@@ -356,16 +262,16 @@ fn gather(plan: &Plan, input: &[f32], patches: &mut [f32]) {
 }
 
 /// Adds up the gradients of each number over the kernels that cover it.
-fn scatter(plan: &Plan, patch_deltas: &[f32], before: &mut [f32], rows: usize) {
-    let Geometry { channels, input_len, .. } = plan.geometry;
+fn scatter(layer: &Convolution, patch_deltas: &[f32], before: &mut [f32], rows: usize) {
+    let Geometry { channels, input_len, .. } = layer.geometry;
     let stride = padded(channels);
     let len = input_len * stride;
     let before = &mut before[..rows * len];
     before.fill(0.0);
-    let patches = patch_deltas.chunks_exact(plan.output_len() * plan.inputs_padded);
+    let patches = patch_deltas.chunks_exact(layer.output_len() * layer.plan.inputs_padded);
     for (deltas, patches) in before.chunks_exact_mut(len).zip(patches) {
-        let places = patches.chunks_exact(plan.inputs_padded);
-        let taps = plan.taps.chunks_exact(plan.geometry.kernel_width);
+        let places = patches.chunks_exact(layer.plan.inputs_padded);
+        let taps = layer.taps.chunks_exact(layer.geometry.kernel_width);
         for (taps, patch) in taps.zip(places) {
             for (tap, from) in taps.iter().zip(patch.chunks_exact(channels)) {
                 if *tap == OUTSIDE {
