@@ -103,3 +103,7 @@ pub const SEALED_HANDSHAKE_WAIT_MS: u64 = 2_000;
 pub const SEALED_HANDSHAKE_WAIT_MAX_MS: u64 = 60_000;
 /// The most runs of counters in one acknowledgement.
 pub const SEALED_ACKNOWLEDGED_RUNS_MAX: usize = 64;
+/// The longest text in a provisioning image, in bytes.
+pub const PROVISION_TEXT_LEN_MAX: usize = 255;
+/// The longest certificate or key in a provisioning image, in bytes.
+pub const PROVISION_VALUE_LEN_MAX: usize = 2_048;
