@@ -1,9 +1,9 @@
 //! Bytes as lower-case hexadecimal digits, for records and bundles.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Writes bytes as digits.
 #[must_use]
@@ -43,6 +43,17 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
 ) -> Result<[u8; N], D::Error> {
     let text = String::deserialize(deserializer)?;
     decode(&text).ok_or_else(|| D::Error::custom(format!("expected {} hexadecimal digits", N * 2)))
+}
+
+/// A key of 32 bytes, written as hexadecimal digits; it may be secret, so that it is not shown.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key32(#[serde(with = "super::hex")] pub [u8; 32]);
+
+impl fmt::Debug for Key32 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key32(..)")
+    }
 }
 
 #[cfg(test)]

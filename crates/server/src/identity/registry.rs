@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::authority::AuthorityError;
 use super::directory::Directory;
 use super::entry::{
     BadEntry, CertificateCredential, CredentialKind, DeviceEntry, LinkCredential, TokenCredential,
@@ -56,6 +57,9 @@ pub enum IdentityError {
     /// Others changed the device again and again.
     #[error("the device `{0}` is being changed by others all the time; try again")]
     Busy(DeviceId),
+    /// A certificate or key cannot be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The operating system gave no random numbers.
     #[error("no random numbers for a secret: {0}")]
     Random(getrandom::Error),
@@ -341,7 +345,13 @@ impl Registry {
         Ok(self.write(vec![change]).await?)
     }
 
-    async fn read(&self, id: &DeviceId) -> Result<(u64, DeviceEntry), IdentityError> {
+    /// Returns the records behind the devices.
+    #[must_use]
+    pub fn records(&self) -> &Arc<dyn Records> {
+        &self.records
+    }
+
+    pub(super) async fn read(&self, id: &DeviceId) -> Result<(u64, DeviceEntry), IdentityError> {
         let record = self.records.record(RecordClass::Device, id.as_str()).await?;
         let record = record.ok_or_else(|| IdentityError::Unknown(id.clone()))?;
         let entry = parse(&record)?.ok_or_else(|| IdentityError::Unknown(id.clone()))?;
@@ -349,7 +359,7 @@ impl Registry {
     }
 
     /// Refuses numbers and link keys that another device has.
-    async fn check_unique(&self, entries: &[DeviceEntry]) -> Result<(), IdentityError> {
+    pub(super) async fn check_unique(&self, entries: &[DeviceEntry]) -> Result<(), IdentityError> {
         if entries.iter().all(|entry| entry.number.is_none() && entry.link_keys.is_empty()) {
             return Ok(());
         }
@@ -374,7 +384,7 @@ impl Registry {
         Ok(())
     }
 
-    async fn write(&self, changes: Vec<RecordChange>) -> Result<(), StoreError> {
+    pub(super) async fn write(&self, changes: Vec<RecordChange>) -> Result<(), StoreError> {
         self.records.change_records(changes).await?;
         if let Some(directory) = &self.directory {
             directory.refresh().await?;
@@ -387,7 +397,7 @@ fn token_credential(token: &Token, now_ms: i64) -> TokenCredential {
     TokenCredential { hash: token.hash(), created_ms: now_ms, expires_ms: None }
 }
 
-fn put(entry: &DeviceEntry, expected: Expected) -> RecordChange {
+pub(super) fn put(entry: &DeviceEntry, expected: Expected) -> RecordChange {
     let body = serde_json::to_string(entry).expect("an entry is made of texts and numbers");
     RecordChange::put(RecordClass::Device, entry.id.as_str(), expected, body)
 }
