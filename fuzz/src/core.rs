@@ -2,7 +2,11 @@
 
 use stonechat_core::detector::{Detector, format};
 use stonechat_core::limits::{MESSAGE_LEN_MAX, MESSAGE_RECORDS_MAX};
+use stonechat_core::link::frame::{self, Delimited, Frame};
+use stonechat_core::link::message::Message;
+use stonechat_core::link::{HANDSHAKE_RANDOM_LEN, KEY_LEN, Link, SecretKey};
 use stonechat_core::pipeline::Pipeline;
+use stonechat_core::wire::packet::Packet;
 use stonechat_core::wire::uplink::Uplink;
 
 /// An uplink message: whatever is accepted has no more records than the limit.
@@ -43,4 +47,47 @@ pub(crate) fn detector(bytes: &[u8]) {
             assert!(result.score.is_finite(), "a score is finite, whatever the file says");
         }
     }
+}
+
+/// An old packet: one that is accepted says the same when it is written again.
+pub(crate) fn packet(bytes: &[u8]) {
+    // The sum is right in one of 65,536; any forger can make it so.
+    let mut bytes = bytes.to_vec();
+    if let Some(body) = bytes.get(1..=28) {
+        let sum = body.iter().map(|byte| u16::from(*byte)).sum::<u16>().to_be_bytes();
+        if let Some(place) = bytes.get_mut(29..=30) {
+            place.copy_from_slice(&sum);
+        }
+    }
+    if let Ok(packet) = Packet::parse(&bytes) {
+        let written = packet.write().expect("what was read can be written");
+        assert_eq!(Packet::parse(&written), Ok(packet));
+    }
+}
+
+/// A stream of sealed frames as TCP cuts it, and the messages within.
+pub(crate) fn frames(bytes: &[u8]) {
+    let mut at = 0;
+    while let Ok(Delimited::Whole(start, end)) = frame::delimit(bytes, at) {
+        assert!(at < start && start <= end && end <= bytes.len());
+        let _ = Frame::parse(&bytes[start..end]);
+        at = end;
+    }
+    if let Ok(Message::Acknowledgement(runs)) = Message::parse(bytes) {
+        for (first, len) in runs.iter() {
+            assert!(len == 0 || runs.contains(first));
+        }
+    }
+}
+
+/// What somebody sends to a device that has just said hello.
+pub(crate) fn link(bytes: &[u8]) {
+    const DEVICE: [u8; KEY_LEN] = [7; KEY_LEN];
+    const SERVER: [u8; KEY_LEN] = [9; KEY_LEN];
+    let server = SecretKey::from_bytes(SERVER).public();
+    let mut link = Link::new(SecretKey::from_bytes(DEVICE), server);
+    let _ = link.hello(0, [5; HANDSHAKE_RANDOM_LEN]);
+    let mut frame = bytes.to_vec();
+    let _ = link.open(1, &mut frame);
+    assert!(!link.is_established(), "nobody but the server can finish the handshake");
 }

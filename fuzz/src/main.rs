@@ -6,6 +6,7 @@
 #![no_main]
 
 mod core;
+mod server;
 mod train;
 
 use std::sync::LazyLock;
@@ -18,6 +19,16 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("uplink", core::uplink),
     ("detector", core::detector),
+    ("packet", core::packet),
+    ("frames", core::frames),
+    ("link", core::link),
+    ("senml_cbor", |bytes| server::decode("senml-cbor", bytes)),
+    ("senml_json", |bytes| server::decode("senml-json", bytes)),
+    ("flat_json", |bytes| server::decode("flat-json", bytes)),
+    ("thingsboard", |bytes| server::decode("thingsboard", bytes)),
+    ("thingsboard_attributes", |bytes| server::decode("thingsboard-attributes", bytes)),
+    ("power_meter", |bytes| server::decode("power-meter", bytes)),
+    ("raw", |bytes| server::decode("raw", bytes)),
     ("csv", train::csv),
     ("meter_text", train::meter_text),
 ];

@@ -1,0 +1,19 @@
+//! Codecs of the server.
+
+use stonechat_server::codec;
+use stonechat_server::limits::READINGS_PER_MESSAGE_MAX;
+
+/// When the payloads come in, in unix milliseconds.
+const RECEIVED_MS: i64 = 1_800_000_000_000;
+
+/// A payload in the named codec: what is accepted is bounded, and every value a number.
+pub(crate) fn decode(name: &str, bytes: &[u8]) {
+    let codec = codec::named(name).expect("the table of targets names codecs that exist");
+    if let Ok(decoded) = (codec.decode)(bytes, RECEIVED_MS) {
+        assert!(decoded.readings().len() <= READINGS_PER_MESSAGE_MAX);
+        for reading in decoded.readings() {
+            assert!(reading.value.is_finite(), "{reading:?}");
+            assert!(codec::is_channel_name(&reading.channel), "{reading:?}");
+        }
+    }
+}
