@@ -38,10 +38,18 @@ pub const CLOCK_EARLIEST_MS: i64 = 946_684_800_000;
 /// How long no sample may be rejected until a sensor fault is over.
 pub const SENSOR_FAULT_QUIET_MS: i64 = 10_000;
 
-/// The most messages that wait for the writer.
+/// The most commands that wait for the writer.
 pub const WRITER_QUEUE_LEN: usize = 4_096;
-/// The most messages in one transaction.
-pub const BATCH_MESSAGES_MAX: usize = 512;
+/// The most messages that wait for the writer.
+pub const WRITER_MESSAGES_MAX: usize = 32_768;
+/// The messages with which a transaction is full.
+pub const BATCH_MESSAGES_MAX: usize = 8_192;
+/// The length from which packed messages are one row of the tail, in bytes.
+pub const TAIL_ROW_LEN: usize = 32 * 1024;
+/// The messages that are shown to the readers in one go.
+pub const EFFECTS_PER_LOCK: usize = 256;
+/// How long a reader waits for the writer to show what it has just committed.
+pub const SNAPSHOT_RETRY: Duration = Duration::from_micros(50);
 /// How many sequence numbers below the highest one are remembered one by one.
 pub const SEQUENCE_WINDOW: u32 = 64;
 /// The most sessions of one device whose sequence numbers are remembered.
@@ -68,10 +76,10 @@ pub const COMPACT_READINGS_MAX: usize = 1_000_000;
 pub const COMPACT_MESSAGES_MAX: usize = 262_144;
 /// The age of the tail at which a compaction starts.
 pub const COMPACT_AGE: Duration = Duration::from_secs(15 * 60);
-/// The channels that one step of a compaction takes.
-pub const COMPACT_CHANNELS_PER_STEP: usize = 16;
-/// The messages that one step of a compaction deletes from the tail.
-pub const COMPACT_DELETES_PER_STEP: i64 = 2_048;
+/// The readings that one step of a compaction takes at least.
+pub const COMPACT_READINGS_PER_STEP: usize = 8_192;
+/// The rows that one step of a compaction deletes from the tail.
+pub const COMPACT_DELETES_PER_STEP: i64 = 128;
 /// The chunks that one step of the retention deletes.
 pub const RETENTION_DELETES_PER_STEP: i64 = 256;
 /// How often the writer looks whether something is due.

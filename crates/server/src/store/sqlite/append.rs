@@ -4,21 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
-use stonechat_core::wire::uplink::{ANOMALY, MessageId, SCORE, SENSOR_FAULT_SUFFIX, THRESHOLD};
+use stonechat_core::wire::uplink::{ANOMALY, SCORE, SENSOR_FAULT_SUFFIX, THRESHOLD};
 
-use super::body::{self, TailReading};
+use super::body::{Packer, TailReading};
 use super::fleet::{ChannelView, Fleet};
 use super::ledger::{Channel, Condition, Entry, Ledger};
 use super::{alarms, registry};
 use crate::alarm::{AlarmKind, AlarmState, Change, Observation, observe};
-use crate::limits::{CHANNELS_PER_DEVICE_MAX, SENSOR_FAULT_QUIET_MS};
+use crate::limits::{CHANNELS_PER_DEVICE_MAX, SENSOR_FAULT_QUIET_MS, TAIL_ROW_LEN};
 use crate::store::window::Arrival;
-use crate::store::{Appended, Message, MessageKey, Reading, StoreError};
-
-/// Kinds of keys in the table of messages.
-pub(super) const KEY_SEQUENCE: i64 = 0;
-pub(super) const KEY_DIGEST: i64 = 1;
-pub(super) const KEY_NONE: i64 = 2;
+use crate::store::{Appended, Message, Reading, StoreError};
 
 /// What the fleet learns of a message once it is committed.
 #[derive(Debug)]
@@ -40,6 +35,7 @@ type Outcome = (Appended, Option<Applied>);
 pub(super) fn append(
     connection: &Connection,
     ledger: &mut Ledger,
+    packer: &mut Packer,
     message: &Message,
 ) -> Result<Outcome, StoreError> {
     let failed = |source| StoreError::Database { path: "stonechat.sqlite".into(), source };
@@ -59,7 +55,7 @@ pub(super) fn append(
         return Ok((Appended::Duplicate, None));
     }
     let id = ledger.last_message + 1;
-    let stored = store(connection, entry, message, id).map_err(failed)?;
+    let stored = store(connection, entry, packer, message, id).map_err(failed)?;
     let changes = move_alarms(connection, entry, message, arrival).map_err(failed)?;
     ledger.last_message = id;
     ledger.tail_messages += 1;
@@ -78,6 +74,7 @@ struct Stored {
 fn store(
     connection: &Connection,
     entry: &mut Entry,
+    packer: &mut Packer,
     message: &Message,
     id: i64,
 ) -> rusqlite::Result<Stored> {
@@ -86,7 +83,6 @@ fn store(
         new_channels: Vec::new(),
         rejected: 0,
     };
-    let mut bytes = Vec::with_capacity(message.readings.len() * 14);
     for reading in &message.readings {
         let Some(channel) = channel(connection, entry, reading, id, &mut stored.new_channels)?
         else {
@@ -94,31 +90,12 @@ fn store(
             continue;
         };
         let reading = TailReading { channel, time_ms: reading.time_ms, value: reading.value };
-        body::push(&mut bytes, message.received_ms, reading);
         stored.readings.push(reading);
     }
-    let none = MessageId { session: 0, sequence: 0 };
-    let (kind, number, digest) = match message.key {
-        MessageKey::Sequence(id) => (KEY_SEQUENCE, id, None),
-        MessageKey::Digest(digest) => (KEY_DIGEST, none, Some(digest)),
-        MessageKey::Unkeyed => (KEY_NONE, none, None),
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO message \
-             (id, device, session, sequence, received_ms, body, key_kind, digest) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            id,
-            entry.row,
-            number.session,
-            number.sequence,
-            message.received_ms,
-            bytes,
-            kind,
-            digest,
-        ])?;
+    packer.push(entry.row, message.key, message.received_ms, &stored.readings);
+    if packer.len() >= TAIL_ROW_LEN {
+        write_batch(connection, id, packer)?;
+    }
     entry.last_seen_ms = entry.last_seen_ms.max(Some(message.received_ms));
     if message.detector.is_some() && message.detector != entry.detector {
         connection
@@ -127,6 +104,21 @@ fn store(
         entry.detector.clone_from(&message.detector);
     }
     Ok(stored)
+}
+
+/// Writes packed messages, of which `last` is the number of the last one.
+pub(super) fn write_batch(
+    connection: &Connection,
+    last: i64,
+    packer: &mut Packer,
+) -> rusqlite::Result<()> {
+    if packer.messages() > 0 {
+        connection
+            .prepare_cached("INSERT INTO batch (id, messages, body) VALUES (?1, ?2, ?3)")?
+            .execute(params![last, packer.messages() as i64, packer.bytes()])?;
+        packer.clear();
+    }
+    Ok(())
 }
 
 /// Finds or makes the row of a channel; `None` if the device has too many.

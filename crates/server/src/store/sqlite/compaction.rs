@@ -19,9 +19,9 @@ use super::fleet::Fleet;
 use super::ledger::Ledger;
 use super::writer::put_total;
 use crate::limits::{
-    CHUNK_POINTS, COMPACT_AGE, COMPACT_CHANNELS_PER_STEP, COMPACT_DELETES_PER_STEP,
-    COMPACT_MESSAGES_MAX, COMPACT_READINGS_MAX, COMPACT_READINGS_MIN, COMPACT_READINGS_PER_CHANNEL,
-    RETENTION_DELETES_PER_STEP,
+    CHUNK_POINTS, COMPACT_AGE, COMPACT_DELETES_PER_STEP, COMPACT_MESSAGES_MAX,
+    COMPACT_READINGS_MAX, COMPACT_READINGS_MIN, COMPACT_READINGS_PER_CHANNEL,
+    COMPACT_READINGS_PER_STEP, RETENTION_DELETES_PER_STEP,
 };
 
 /// A compaction, or the wait for one.
@@ -80,20 +80,32 @@ impl Compaction {
         self.last = Instant::now();
     }
 
-    /// Does one step; the tails that the fleet shows reach up to message `shown_to`.
+    /// Tells whether the transaction under way changed chunks.
+    pub(super) fn changed_chunks(&self) -> bool {
+        !self.written.is_empty() || !self.dropped.is_empty()
+    }
+
+    /// Does one step, so large that the tail shrinks while `arrived` readings come in; the tails
+    /// that the fleet shows reach up to message `shown_to`.
     pub(super) fn step(
         &mut self,
         connection: &Connection,
         ledger: &mut Ledger,
         fleet: &Arc<RwLock<Fleet>>,
         shown_to: i64,
+        arrived: usize,
     ) -> rusqlite::Result<()> {
+        let enough = COMPACT_READINGS_PER_STEP + 2 * arrived;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => Stage::Idle,
             Stage::Channels { mut rows, to } => {
-                let rest = rows.len().saturating_sub(COMPACT_CHANNELS_PER_STEP);
-                for row in rows.drain(rest..) {
-                    self.compact_channel(connection, fleet, row, shown_to)?;
+                let mut done = 0;
+                while done < enough
+                    && let Some(row) = rows.pop()
+                {
+                    // A channel costs something however few readings it has.
+                    done += COMPACT_READINGS_PER_CHANNEL;
+                    done += self.compact_channel(connection, fleet, row, shown_to)?;
                 }
                 if rows.is_empty() { Stage::Sessions { to } } else { Stage::Channels { rows, to } }
             }
@@ -102,9 +114,9 @@ impl Compaction {
                 Stage::Deletes { to }
             }
             Stage::Deletes { to } => {
-                let deleted = delete_messages(connection, to)?;
-                ledger.tail_messages = ledger.tail_messages.saturating_sub(deleted);
-                if deleted as i64 == COMPACT_DELETES_PER_STEP {
+                let (batches, messages) = delete_batches(connection, to)?;
+                ledger.tail_messages = ledger.tail_messages.saturating_sub(messages);
+                if batches as i64 == COMPACT_DELETES_PER_STEP {
                     Stage::Deletes { to }
                 } else {
                     Stage::Idle
@@ -137,10 +149,10 @@ impl Compaction {
         fleet: &Arc<RwLock<Fleet>>,
         row: i64,
         shown_to: i64,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<usize> {
         let (tail, latest) = match fleet.read().channels.get(&row) {
             Some(channel) if !channel.tail.is_empty() => (channel.tail.clone(), channel.latest),
-            _ => return Ok(()),
+            _ => return Ok(0),
         };
         let taken = tail.len();
         let open = open_chunk(connection, row)?;
@@ -163,7 +175,7 @@ impl Compaction {
                 shown_to,
             ])?;
         self.written.push((row, taken));
-        Ok(())
+        Ok(taken)
     }
 
     /// Deletes some of the chunks that end before a time; returns how many.
@@ -281,11 +293,15 @@ fn write_sessions(connection: &Connection, ledger: &mut Ledger) -> rusqlite::Res
     put_total(connection, "duplicates", ledger.duplicates as i64)
 }
 
-fn delete_messages(connection: &Connection, to: i64) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "DELETE FROM message WHERE id IN \
-             (SELECT id FROM message WHERE id <= ?1 ORDER BY id LIMIT ?2)",
-        )?
-        .execute([to, COMPACT_DELETES_PER_STEP])
+/// Deletes some of the batches up to a message; returns how many, and their messages.
+fn delete_batches(connection: &Connection, to: i64) -> rusqlite::Result<(usize, usize)> {
+    let some: Vec<(i64, i64)> = connection
+        .prepare_cached("SELECT id, messages FROM batch WHERE id <= ?1 ORDER BY id LIMIT ?2")?
+        .query_map([to, COMPACT_DELETES_PER_STEP], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    if let Some(&(last, _)) = some.last() {
+        connection.prepare_cached("DELETE FROM batch WHERE id <= ?1")?.execute([last])?;
+    }
+    let messages: i64 = some.iter().map(|&(_, messages)| messages).sum();
+    Ok((some.len(), usize::try_from(messages).unwrap_or(0)))
 }

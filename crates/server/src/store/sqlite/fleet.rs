@@ -16,6 +16,9 @@ pub(super) struct Fleet {
     pub(super) channels: HashMap<i64, ChannelView>,
     /// The readings in all tails.
     pub(super) tail_readings: usize,
+    /// The number of the commit that last moved points into chunks or deleted chunks: readers
+    /// hold it against the database's, so that no reading is in both or in neither.
+    pub(super) epoch: i64,
     pub(super) messages: u64,
     pub(super) readings: u64,
     pub(super) duplicates: u64,

@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row};
-use stonechat_core::wire::uplink::{ANOMALY, MessageId, SCORE, THRESHOLD};
+use rusqlite::{Connection, OptionalExtension};
+use stonechat_core::wire::uplink::{ANOMALY, SCORE, THRESHOLD};
 
+use super::body::{self, TailMessage};
 use super::fleet::{ChannelView, DeviceView, Fleet};
 use super::ledger::{Channel, Entry, Ledger, Session};
 use super::schema::Location;
-use super::{alarms, append, body, chunk, records};
+use super::writer::EPOCH;
+use super::{alarms, chunk, records};
 use crate::alarm::{AlarmKind, AlarmState};
 use crate::limits::RECENT_SCORES;
+use crate::store::StoreError;
 use crate::store::window::SequenceWindow;
-use crate::store::{MessageKey, StoreError};
 
 struct Loader<'a> {
     connection: &'a Connection,
@@ -43,23 +45,12 @@ pub(super) fn load(
 }
 
 /// Reads one counter.
-fn total(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+pub(super) fn total(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     let value = connection
         .prepare_cached("SELECT value FROM total WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
         .optional()?;
     Ok(value.unwrap_or(0))
-}
-
-/// Reads what makes a message of the tail the same message.
-fn key(row: &Row<'_>) -> rusqlite::Result<MessageKey> {
-    match row.get(6)? {
-        append::KEY_SEQUENCE => {
-            Ok(MessageId { session: row.get(2)?, sequence: row.get(3)? }.into())
-        }
-        append::KEY_DIGEST => row.get(7).map(MessageKey::Digest),
-        _ => Ok(MessageKey::Unkeyed),
-    }
 }
 
 impl Loader<'_> {
@@ -68,6 +59,7 @@ impl Loader<'_> {
         self.ledger.messages = total(self.connection, "messages")? as u64;
         self.ledger.readings = total(self.connection, "readings")? as u64;
         self.ledger.duplicates = total(self.connection, "duplicates")? as u64;
+        self.fleet.epoch = total(self.connection, EPOCH)?;
         self.ledger.revision = records::newest_revision(self.connection)?;
         self.devices()?;
         self.channels()?;
@@ -167,27 +159,25 @@ impl Loader<'_> {
         let counted_to = self.ledger.last_message;
         let mut statement = self
             .connection
-            .prepare(
-                "SELECT id, device, session, sequence, received_ms, body, key_kind, digest \
-                 FROM message ORDER BY id",
-            )
+            .prepare("SELECT id, messages, body FROM batch ORDER BY id")
             .map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let id: i64 = row.get(0).map_err(failed)?;
-            let device: i64 = row.get(1).map_err(failed)?;
-            let key = key(row).map_err(failed)?;
-            let received_ms: i64 = row.get(4).map_err(failed)?;
-            let bytes = row.get_ref(5).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
-            let readings = body::read(bytes, received_ms)
-                .ok_or_else(|| location.damaged(format!("message {id} is not readable")))?;
-            self.ledger.last_message = id;
-            self.ledger.tail_messages += 1;
-            if id > counted_to {
-                self.ledger.messages += 1;
-                self.ledger.readings += readings.len() as u64;
+            let last: i64 = row.get(0).map_err(failed)?;
+            let count: i64 = row.get(1).map_err(failed)?;
+            let bytes = row.get_ref(2).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
+            let messages = body::read(bytes)
+                .filter(|messages| messages.len() as i64 == count)
+                .ok_or_else(|| location.damaged(format!("batch {last} is not readable")))?;
+            for (id, message) in (last - count + 1..=last).zip(&messages) {
+                self.ledger.last_message = id;
+                self.ledger.tail_messages += 1;
+                if id > counted_to {
+                    self.ledger.messages += 1;
+                    self.ledger.readings += message.readings.len() as u64;
+                }
+                self.replay(id, message);
             }
-            self.replay(device, id, key, received_ms, &readings);
         }
         self.fleet.messages = self.ledger.messages;
         self.fleet.readings = self.ledger.readings;
@@ -195,24 +185,17 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn replay(
-        &mut self,
-        device: i64,
-        id: i64,
-        key: MessageKey,
-        received_ms: i64,
-        readings: &[body::TailReading],
-    ) {
-        if let Some(name) = self.names.get(&device) {
+    fn replay(&mut self, id: i64, message: &TailMessage) {
+        if let Some(name) = self.names.get(&message.device) {
             if let Some(entry) = self.ledger.entries.get_mut(name) {
-                let _ = entry.note(key, received_ms);
-                entry.last_seen_ms = entry.last_seen_ms.max(Some(received_ms));
+                let _ = entry.note(message.key, message.received_ms);
+                entry.last_seen_ms = entry.last_seen_ms.max(Some(message.received_ms));
             }
             if let Some(view) = self.fleet.devices.get_mut(name) {
-                view.last_seen_ms = view.last_seen_ms.max(Some(received_ms));
+                view.last_seen_ms = view.last_seen_ms.max(Some(message.received_ms));
             }
         }
-        for reading in readings {
+        for reading in &message.readings {
             // A channel that was compacted already has this reading in a chunk.
             if self.compacted_to.get(&reading.channel).is_some_and(|&to| id > to)
                 && let Some(channel) = self.fleet.channels.get_mut(&reading.channel)

@@ -1,6 +1,6 @@
 //! The store in one SQLite file.
 //!
-//! One thread writes: it takes all messages that wait, appends them to the table `message` (the
+//! One thread writes: it takes all messages that wait, appends them to the table `batch` (the
 //! tail) in one transaction with their alarms, and acknowledges them after the commit has
 //! reached the disk. Bit by bit the tail is compacted into chunks of one channel each. Readers
 //! merge both.
@@ -14,6 +14,8 @@ mod compaction;
 mod fleet;
 mod ledger;
 mod load;
+#[cfg(test)]
+mod measure;
 mod reader;
 mod records;
 mod registry;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::checkpoint::Checkpointer;
 use self::fleet::Fleet;
@@ -42,13 +44,15 @@ use super::{
     RecordChange, RecordClass, Records, Retention, Series, Store, StoreError, Totals,
 };
 use crate::alarm::{Action, Alarm};
-use crate::limits::{READERS_MAX, WRITER_QUEUE_LEN};
+use crate::limits::{READERS_MAX, WRITER_MESSAGES_MAX, WRITER_QUEUE_LEN};
 
 /// The store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
     location: Location,
     commands: mpsc::Sender<Command>,
+    /// Bounds the messages that wait for the writer.
+    room: Arc<Semaphore>,
     fleet: Arc<RwLock<Fleet>>,
     readers: Arc<Readers>,
     /// Apart, so that no long query delays a revocation.
@@ -76,7 +80,8 @@ impl SqliteStore {
         let readers = Readers::new(location.clone(), READERS_MAX);
         let record_readers = Readers::new(location.clone(), 1);
         let lock = Mutex::new(Some(lock));
-        Ok(Self { location, commands, fleet, readers, record_readers, lock })
+        let room = Arc::new(Semaphore::new(WRITER_MESSAGES_MAX));
+        Ok(Self { location, commands, room, fleet, readers, record_readers, lock })
     }
 
     async fn ask<T>(
@@ -140,9 +145,17 @@ impl Records for SqliteStore {
 impl Store for SqliteStore {
     async fn append_all(&self, messages: Vec<Message>) -> Vec<Result<Appended, StoreError>> {
         let count = messages.len();
+        if count == 0 {
+            return Vec::new();
+        }
         let closed = || (0..count).map(|_| Err(StoreError::Closed)).collect();
+        // Whoever has more than there is room for gets all of it.
+        let needed = u32::try_from(count.min(WRITER_MESSAGES_MAX)).unwrap_or(u32::MAX);
+        let Ok(room) = self.room.clone().acquire_many_owned(needed).await else {
+            return closed();
+        };
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Append(messages, reply)).await.is_err() {
+        if self.commands.send(Command::Append(messages, reply, room)).await.is_err() {
             return closed();
         }
         answer.await.unwrap_or_else(|_| closed())

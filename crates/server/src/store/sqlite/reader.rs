@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction, params};
 use tokio::sync::Semaphore;
 
 use super::chunk;
 use super::fleet::Fleet;
+use super::load::total;
 use super::schema::Location;
+use super::writer::EPOCH;
+use crate::limits::SNAPSHOT_RETRY;
 use crate::store::downsample::downsample;
 use crate::store::{ReadingsQuery, Series, StoreError};
 
@@ -62,15 +65,7 @@ pub(super) fn readings(
     query: &ReadingsQuery,
 ) -> Result<Vec<Series>, StoreError> {
     let failed = |e| location.failed(e);
-    // The transaction begins under the lock that a compaction takes for its commit.
-    let (transaction, tails) = {
-        let fleet = fleet.read();
-        let transaction = connection.unchecked_transaction().map_err(failed)?;
-        transaction
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
-            .map_err(failed)?;
-        (transaction, tails(&fleet, query))
-    };
+    let (transaction, tails) = snapshot(connection, fleet, query).map_err(failed)?;
     let mut series = Vec::with_capacity(tails.len());
     for (row, mut one) in tails {
         let mut statement = transaction
@@ -89,6 +84,27 @@ pub(super) fn readings(
         series.push(one);
     }
     Ok(series)
+}
+
+/// Begins a transaction in which the chunks are those that the tails follow on. Between a commit
+/// that moves points and the moment at which the tails show it, they do not; that is short.
+fn snapshot<'c>(
+    connection: &'c Connection,
+    fleet: &RwLock<Fleet>,
+    query: &ReadingsQuery,
+) -> rusqlite::Result<(Transaction<'c>, Vec<(i64, Series)>)> {
+    loop {
+        let (epoch, tails) = {
+            let fleet = fleet.read();
+            (fleet.epoch, tails(&fleet, query))
+        };
+        let transaction = connection.unchecked_transaction()?;
+        if total(&transaction, EPOCH)? == epoch {
+            return Ok((transaction, tails));
+        }
+        drop(transaction);
+        std::thread::sleep(SNAPSHOT_RETRY);
+    }
 }
 
 /// Takes the tails of the channels that are asked for.

@@ -3,8 +3,10 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
+use stonechat_core::wire::uplink::MessageId;
 
+use super::{append, body};
 use crate::limits::{CHECKPOINT_PAGES, DATABASE_BUSY_TIMEOUT, READER_CACHE_KIB, WRITER_CACHE_KIB};
 use crate::store::StoreError;
 
@@ -12,7 +14,7 @@ const FILE_NAME: &str = "stonechat.sqlite";
 const LOCK_NAME: &str = "stonechat.lock";
 
 /// The steps from an empty file to the newest schema; a released one is never changed.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE device (
         id INTEGER PRIMARY KEY,
@@ -95,13 +97,21 @@ pub(super) const MIGRATIONS: [&str; 2] = [
         SELECT 'device', name, 1, created_ms, json_object('id', name, 'tokens', json_array(
             json_object('hash', lower(hex(token_hash)), 'created_ms', created_ms))) FROM device;
     ALTER TABLE device DROP COLUMN token_hash;
-    -- Which kind of key a message has: 0 session and sequence, 1 digest, 2 none.
-    ALTER TABLE message ADD COLUMN key_kind INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE message ADD COLUMN digest BLOB;
     -- The newest digests of a device's messages, 16 bytes each, oldest first.
     CREATE TABLE digest (device INTEGER PRIMARY KEY, body BLOB NOT NULL);
     ",
+    "
+    -- The tail: messages whose readings are not yet in chunks, by appending only. A row has the
+    -- number of its last message.
+    CREATE TABLE batch (
+        id INTEGER PRIMARY KEY,
+        messages INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    ",
 ];
+/// The schema whose tail had a row for each message.
+const SCHEMA_OF_ROWS: usize = 2;
 
 /// Where the database of a data folder is.
 #[derive(Clone, Debug)]
@@ -219,13 +229,46 @@ impl Location {
         if found > known || found < 0 {
             return Err(StoreError::NewerSchema { path: self.file.clone(), found, known });
         }
-        for step in &MIGRATIONS[found as usize..] {
+        for (schema, step) in MIGRATIONS.iter().enumerate().skip(found as usize) {
             transaction.execute_batch(step).map_err(|e| self.failed(e))?;
+            if schema == SCHEMA_OF_ROWS {
+                self.pack_messages(&transaction)?;
+            }
         }
         if found < known {
             transaction.pragma_update(None, "user_version", known).map_err(|e| self.failed(e))?;
         }
         transaction.commit().map_err(|e| self.failed(e))
+    }
+}
+
+impl Location {
+    /// Moves messages from a row each into batches.
+    fn pack_messages(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        let failed = |e| self.failed(e);
+        let mut statement = transaction
+            .prepare(
+                "SELECT id, device, session, sequence, received_ms, body FROM message ORDER BY id",
+            )
+            .map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut packer = body::Packer::default();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let id: i64 = row.get(0).map_err(failed)?;
+            let number = MessageId {
+                session: row.get(2).map_err(failed)?,
+                sequence: row.get(3).map_err(failed)?,
+            };
+            let received_ms = row.get(4).map_err(failed)?;
+            let bytes = row.get_ref(5).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
+            let readings = body::read_plain(bytes, received_ms)
+                .ok_or_else(|| self.damaged(format!("message {id} is not readable")))?;
+            packer.push(row.get(1).map_err(failed)?, number.into(), received_ms, &readings);
+            append::write_batch(transaction, id, &mut packer).map_err(failed)?;
+        }
+        drop(rows);
+        drop(statement);
+        transaction.execute_batch("DROP TABLE message").map_err(failed)
     }
 }
 

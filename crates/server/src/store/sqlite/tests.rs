@@ -167,7 +167,7 @@ async fn a_crash_during_compaction_neither_loses_nor_doubles_readings() {
                 std::fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
             }
             let left: i64 = holder
-                .query_row("SELECT count(*) FROM message", [], |row| row.get(0))
+                .query_row("SELECT count(*) FROM batch", [], |row| row.get(0))
                 .expect("readable");
             let compacted: i64 = holder
                 .query_row(
@@ -202,11 +202,11 @@ async fn a_failed_transaction_is_not_acknowledged() {
     store.append(message(1)).await.expect("stored");
     let other = Connection::open(database(folder.path())).expect("there");
     other.busy_timeout(std::time::Duration::from_secs(5)).expect("set");
-    other.execute_batch("ALTER TABLE message RENAME TO gone").expect("renamed");
+    other.execute_batch("ALTER TABLE batch RENAME TO gone").expect("renamed");
     let failed = store.append(message(2)).await;
     assert!(matches!(failed, Err(StoreError::NotCommitted { .. })), "{failed:?}");
     assert_eq!(count(&store, "c0").await, 1);
-    other.execute_batch("ALTER TABLE gone RENAME TO message").expect("renamed");
+    other.execute_batch("ALTER TABLE gone RENAME TO batch").expect("renamed");
     let stored = store.append(message(2)).await.expect("works again");
     assert!(matches!(stored, Appended::New { .. }), "not a duplicate: it was not stored before");
     assert_eq!(count(&store, "c0").await, 2);
@@ -232,7 +232,8 @@ async fn a_lock_held_by_another_process_is_survived() {
 /// Merging the log keeps it from growing without end.
 #[tokio::test]
 async fn the_log_stays_bounded() {
-    let folder = folder();
+    // In memory where there is such a folder, as waiting for the disk shows nothing here.
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| folder());
     let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
     add_pump(&store).await;
     let log = folder.path().join("stonechat.sqlite-wal");

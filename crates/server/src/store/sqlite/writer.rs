@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use rusqlite::{Connection, params};
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::append::{self, Applied};
+use super::body::Packer;
 use super::checkpoint::Checkpointer;
 use super::compaction::Compaction;
 use super::fleet::Fleet;
@@ -21,23 +22,36 @@ use super::schema::Location;
 use super::{alarms, records, registry};
 use crate::alarm::{self, Action, Alarm, AlarmState};
 use crate::clock::now_ms;
-use crate::limits::{BATCH_MESSAGES_MAX, RETENTION_DELETES_PER_STEP, WRITER_TICK};
+use crate::limits::{
+    BATCH_MESSAGES_MAX, EFFECTS_PER_LOCK, RETENTION_DELETES_PER_STEP, WRITER_TICK,
+};
 use crate::store::{Appended, Message, RecordChange, RecordClass, Retention, StoreError};
 
+/// The counter of commits that changed chunks.
+pub(super) const EPOCH: &str = "chunk_epoch";
+
+pub(super) type AppendReply = oneshot::Sender<Vec<Result<Appended, StoreError>>>;
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer can be asked.
 pub(super) enum Command {
-    Append(Vec<Message>, oneshot::Sender<Vec<Result<Appended, StoreError>>>),
+    Append(Vec<Message>, AppendReply, OwnedSemaphorePermit),
     ChangeRecords(Vec<RecordChange>, Reply<u64>),
     Act { id: i64, action: Action, note: Option<String>, now_ms: i64, reply: Reply<Alarm> },
     Compact(Reply<()>),
     Close(oneshot::Sender<()>),
 }
 
+impl Command {
+    /// Counts its messages, at least one.
+    fn weight(&self) -> usize {
+        if let Self::Append(messages, ..) = self { messages.len().max(1) } else { 1 }
+    }
+}
+
 /// An answer that waits for the commit.
 enum Answer {
-    Append(oneshot::Sender<Vec<Result<Appended, StoreError>>>, Vec<Result<Appended, StoreError>>),
+    Append(AppendReply, Vec<Result<Appended, StoreError>>),
     Done(Reply<()>, Result<(), StoreError>),
     Changed(Reply<u64>, Result<u64, StoreError>),
     Act(Reply<Alarm>, Result<Alarm, StoreError>),
@@ -55,6 +69,8 @@ pub(super) struct Writer {
     location: Location,
     fleet: Arc<RwLock<Fleet>>,
     ledger: Ledger,
+    /// Messages of the transaction under way that are not yet in the database.
+    packer: Packer,
     compaction: Compaction,
     checkpointer: Checkpointer,
     retention: Retention,
@@ -82,6 +98,7 @@ impl Writer {
             fleet,
             ledger,
             checkpointer,
+            packer: Packer::default(),
             compaction: Compaction::default(),
             retention,
             stale: false,
@@ -94,7 +111,7 @@ impl Writer {
     /// Starts the thread, which ends with [`Command::Close`] or when no sender is left.
     pub(super) fn spawn(mut self, mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
         let work = move || {
-            let mut batch = Vec::with_capacity(BATCH_MESSAGES_MAX);
+            let mut batch = Vec::new();
             loop {
                 let closing = match self.take(&mut commands, &mut batch) {
                     Some(closing) => closing,
@@ -119,16 +136,20 @@ impl Writer {
         commands: &mut mpsc::Receiver<Command>,
         batch: &mut Vec<Command>,
     ) -> Option<Option<oneshot::Sender<()>>> {
+        let mut messages = 0;
         let busy = self.compaction.under_way();
         let mut next = if busy { None } else { Some(blocking_next(commands)?) };
         loop {
             match next.take() {
                 Some(Some(Command::Close(done))) => return Some(Some(done)),
-                Some(Some(command)) => batch.push(command),
+                Some(Some(command)) => {
+                    messages += command.weight();
+                    batch.push(command);
+                }
                 Some(None) => return Some(None),
                 None => {}
             }
-            if batch.len() >= BATCH_MESSAGES_MAX {
+            if messages >= BATCH_MESSAGES_MAX {
                 return Some(None);
             }
             match commands.try_recv() {
@@ -204,20 +225,24 @@ impl Writer {
         if let Err(error) = done {
             // The failure itself is what counts; a failed rollback shows at the next start.
             let _ = self.connection.execute_batch("ROLLBACK");
+            self.packer.clear();
             self.stale = true;
             return Err(error);
         }
-        // Readers take the tail and their view of the chunks under this lock, so that no
-        // reading is in both or in neither.
-        let mut fleet = self.fleet.write();
         if let Err(error) = self.connection.execute_batch("COMMIT") {
-            drop(fleet);
             let _ = self.connection.execute_batch("ROLLBACK");
             self.stale = true;
             return Err(error);
         }
-        self.compaction.committed(&mut fleet);
-        for effect in effects.drain(..) {
+        let mut fleet = self.fleet.write();
+        if self.compaction.changed_chunks() {
+            fleet.epoch += 1;
+            self.compaction.committed(&mut fleet);
+        }
+        for (index, effect) in effects.drain(..).enumerate() {
+            if index % EFFECTS_PER_LOCK == EFFECTS_PER_LOCK - 1 {
+                RwLockWriteGuard::bump(&mut fleet);
+            }
             effect.apply(&mut fleet);
         }
         fleet.messages = self.ledger.messages;
@@ -234,6 +259,7 @@ impl Writer {
         retention_due: bool,
     ) -> rusqlite::Result<()> {
         let (shown_to, mut failure) = (self.ledger.last_message, None);
+        let readings_before = self.ledger.readings;
         for command in batch {
             if failure.is_some() {
                 refuse(command, answers);
@@ -244,9 +270,15 @@ impl Writer {
         if let Some(error) = failure {
             return Err(error);
         }
-        self.compaction.step(&self.connection, &mut self.ledger, &self.fleet, shown_to)?;
+        append::write_batch(&self.connection, self.ledger.last_message, &mut self.packer)?;
+        let arrived = (self.ledger.readings - readings_before) as usize;
+        let (connection, ledger) = (&self.connection, &mut self.ledger);
+        self.compaction.step(connection, ledger, &self.fleet, shown_to, arrived)?;
         if retention_due {
             self.retain()?;
+        }
+        if self.compaction.changed_chunks() {
+            put_total(&self.connection, EPOCH, self.fleet.read().epoch + 1)?;
         }
         Ok(())
     }
@@ -258,7 +290,9 @@ impl Writer {
         effects: &mut Vec<Effect>,
     ) -> rusqlite::Result<()> {
         match command {
-            Command::Append(messages, reply) => self.append(&messages, reply, answers, effects),
+            Command::Append(messages, reply, _room) => {
+                self.append(&messages, reply, answers, effects)
+            }
             Command::ChangeRecords(changes, reply) => {
                 let result = records::change(&self.connection, &self.location, &changes, now_ms());
                 if result.is_ok() {
@@ -289,13 +323,13 @@ impl Writer {
     fn append(
         &mut self,
         messages: &[Message],
-        reply: oneshot::Sender<Vec<Result<Appended, StoreError>>>,
+        reply: AppendReply,
         answers: &mut Vec<Answer>,
         effects: &mut Vec<Effect>,
     ) -> rusqlite::Result<()> {
         let (mut results, mut failure) = (Vec::with_capacity(messages.len()), None);
         for message in messages {
-            match append::append(&self.connection, &mut self.ledger, message) {
+            match append::append(&self.connection, &mut self.ledger, &mut self.packer, message) {
                 Ok((appended, applied)) => {
                     effects.extend(applied.map(Effect::Applied));
                     results.push(Ok(appended));
@@ -472,7 +506,7 @@ fn ends_transaction(error: &StoreError) -> Option<rusqlite::Error> {
 
 fn refuse(command: Command, answers: &mut Vec<Answer>) {
     match command {
-        Command::Append(messages, reply) => {
+        Command::Append(messages, reply, _) => {
             let results = messages.iter().map(|_| Err(StoreError::Closed)).collect();
             answers.push(Answer::Append(reply, results));
         }
