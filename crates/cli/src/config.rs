@@ -26,6 +26,9 @@ pub(crate) struct SettingsArgs {
     /// Where devices connect by MQTT: ADDRESS:PORT; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS")]
     mqtt: Option<String>,
+    /// Where devices connect by MQTT within TLS 1.3 besides: ADDRESS:PORT, or off.
+    #[arg(long, value_name = "ADDRESS")]
+    mqtts: Option<String>,
     /// Where to serve dashboard and API over TLS 1.3 besides: ADDRESS:PORT, or off.
     #[arg(long, value_name = "ADDRESS")]
     https: Option<String>,
@@ -75,7 +78,7 @@ impl Layer {
             let alone = Table::from_iter([(key.clone(), value.clone())]);
             if let Err(error) = Value::Table(alone).try_into::<Settings>() {
                 let hint = match key.as_str() {
-                    "http" | "mqtt" | "https" => {
+                    "http" | "mqtt" | "mqtts" | "https" => {
                         "write an address and a port, such as 127.0.0.1:8080"
                     }
                     _ => "`stonechat config template` prints every setting with its default",
@@ -147,6 +150,7 @@ impl SettingsArgs {
             ("data", data),
             ("http", self.http.clone()),
             ("mqtt", self.mqtt.clone()),
+            ("mqtts", self.mqtts.clone()),
             ("https", self.https.clone()),
         ];
         let given =

@@ -1,13 +1,11 @@
 //! Collects, stores, shows and alarms.
 //!
-//! A message comes in through the [`broker`], walks the steps of [`ingest`], which read it by its
-//! [`codec`], into the [`store`],
-//! which moves the [`alarm`]s in the same transaction, and goes out to those who watch through
-//! [`live`]. Users and the dashboard read through the [`api`]. [`server`] puts it all together.
+//! A message comes in through [`mqtt`], walks the steps of [`ingest`], which read it by its
+//! [`codec`], into the [`store`], which moves the [`alarm`]s in the same transaction, and goes out
+//! to those who watch through [`live`]. Users and the dashboard read through the [`api`]. [`server`] puts it all together.
 
 pub mod alarm;
 pub mod api;
-pub mod broker;
 pub mod clock;
 pub mod codec;
 mod dashboard;
@@ -16,6 +14,7 @@ pub mod identity;
 pub mod ingest;
 pub mod limits;
 pub mod live;
+pub mod mqtt;
 pub mod presence;
 pub mod server;
 pub mod settings;

@@ -2,24 +2,56 @@
 
 use std::time::Duration;
 
+// MQTT
 /// The longest MQTT packet that is read: the longest message, and room for topic and header.
 pub const MQTT_PACKET_LEN_MAX: usize = stonechat_core::limits::MESSAGE_LEN_MAX + 1024;
+/// The longest CONNECT packet that is read: identity, token and a last will.
+pub const MQTT_CONNECT_LEN_MAX: usize = 4_096;
 /// The most MQTT connections at one time.
 pub const MQTT_CONNECTIONS_MAX: usize = 20_000;
-/// The most MQTT handshakes under way at one time.
+/// The connections that wait in the operating system's queue.
+pub const MQTT_BACKLOG: u32 = 1_024;
+/// The most MQTT handshakes under way at one time; further ones wait.
 pub const MQTT_HANDSHAKES_MAX: usize = 1_000;
-/// How long a client may take from connecting to the end of its handshake.
+/// How long a client may take for its TLS handshake, and again to say who it is.
 pub const MQTT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most messages that wait for one slow subscriber.
-pub const MQTT_QUEUE_LEN_MAX: usize = 100;
+/// The sources whose connecting is counted one by one.
+pub const MQTT_SOURCES_MAX: usize = 16_384;
+/// The most handshakes of one source (an IPv4 address, or an IPv6 network of 64 bits) at one time.
+pub const MQTT_SOURCE_HANDSHAKES_MAX: usize = 250;
+/// The connections that one source may open in a second, in the long run.
+pub const MQTT_SOURCE_CONNECTS_PER_S: f64 = 1_000.0;
+/// The connections that one source may open at once.
+pub const MQTT_SOURCE_CONNECTS_BURST: f64 = 4_000.0;
+/// The bytes that are read at once.
+pub const MQTT_READ_LEN: usize = 16 * 1024;
+/// The most messages of one connection that are stored in one go.
+pub const MQTT_BATCH_MAX: usize = 64;
+/// The most messages of quality 1 and 2 that an MQTT 5 client has in flight at one time.
+pub const MQTT_IN_FLIGHT_MAX: u16 = 64;
+/// The most messages of quality 2 that a client has not released; 3.1.1 cannot announce fewer.
+pub const MQTT_RELEASES_MAX: usize = 1_024;
 /// The most subscriptions of one client.
 pub const MQTT_SUBSCRIPTIONS_MAX: usize = 8;
+/// The longest topic, in bytes.
+pub const MQTT_TOPIC_LEN_MAX: usize = 256;
 /// The most levels of a topic.
 pub const MQTT_TOPIC_LEVELS_MAX: usize = 8;
-/// The most messages that a client has in flight at one time.
-pub const MQTT_IN_FLIGHT_MAX: u16 = 64;
-/// How long the session of a disconnected client is kept.
-pub const MQTT_SESSION_EXPIRY: Duration = Duration::from_secs(60);
+/// The most messages that wait to be sent to one device.
+pub const MQTT_QUEUE_LEN_MAX: usize = 100;
+/// The most messages that are sent to one device without its acknowledgement.
+pub const MQTT_DOWNLINK_IN_FLIGHT_MAX: usize = 8;
+/// How long a device may take to acknowledge a message.
+pub const MQTT_DOWNLINK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to accept what it is sent.
+pub const MQTT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection that is cut waits for messages that are just being stored.
+pub const MQTT_CUT_GRACE: Duration = Duration::from_millis(300);
+/// How long a connection that ends waits for the client's end.
+pub const MQTT_LINGER: Duration = Duration::from_millis(500);
+/// How long connections may take to end at a stop.
+pub const MQTT_STOP_GRACE: Duration = Duration::from_secs(5);
+
 /// The longest token that is compared; a real one has 43 characters.
 pub const TOKEN_LEN_MAX: usize = 128;
 /// The random bytes in a device's token.

@@ -1,4 +1,4 @@
-//! A whole server: store, broker, HTTP.
+//! A whole server: store, MQTT, HTTP.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,8 +13,6 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{info, warn};
 
 use crate::api::{self, Context, Device, Hosts};
-use crate::broker::Gate;
-use crate::broker::embedded::{BrokerError, EmbeddedBroker};
 use crate::clock::now_ms;
 use crate::identity::listener::TlsListener;
 use crate::identity::tls::{ClientCertificates, server_config};
@@ -24,6 +22,7 @@ use crate::limits::{
     LIVE_DEVICE_INTERVAL, LIVE_DEVICES_PER_INTERVAL, LIVE_SILENCE_CHECK_MS, SHUTDOWN_GRACE,
 };
 use crate::live::Hub;
+use crate::mqtt::{Doors, Downlink, Front, FrontError};
 use crate::presence::Presence;
 use crate::settings::Settings;
 use crate::store::{SqliteStore, Store, StoreError};
@@ -37,9 +36,9 @@ pub enum StartError {
     /// The server's own keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The broker cannot listen.
+    /// The front end for devices cannot listen.
     #[error(transparent)]
-    Broker(#[from] BrokerError),
+    Mqtt(#[from] FrontError),
     /// Another program has the HTTP port.
     #[error("port in use: {0}; stop what listens there, or choose another with --{1}")]
     PortInUse(SocketAddr, &'static str),
@@ -65,12 +64,14 @@ pub struct Running {
     pub http_addr: SocketAddr,
     /// Where HTTPS is served, if it is.
     pub https_addr: Option<SocketAddr>,
-    /// Where devices connect.
+    /// Where devices connect by MQTT.
     pub mqtt_addr: SocketAddr,
+    /// Where devices connect by MQTT within TLS.
+    pub mqtts_addr: Option<SocketAddr>,
     registry: Registry,
     keys: Arc<ServerKeys>,
     store: Arc<dyn Store>,
-    broker: EmbeddedBroker,
+    front: Front,
     ending: watch::Sender<bool>,
     http: JoinHandle<()>,
     https: Option<JoinHandle<()>>,
@@ -78,7 +79,7 @@ pub struct Running {
 }
 
 impl Server {
-    /// Opens the store, starts the broker, serves HTTP.
+    /// Opens the store, starts the MQTT front end, serves HTTP.
     ///
     /// # Errors
     /// When the data folder or an address cannot be used; nothing is left running then.
@@ -95,12 +96,12 @@ impl Server {
         let ingest = Arc::new(Ingest::new(store.clone(), hub.clone(), presence.clone()));
         let started = async {
             let (directory, keys) = identify(&settings, &store).await?;
-            let gate = Arc::new(Gate::new(directory.clone(), ingest.clone(), presence.clone()));
             let https_listener = https_listener(https, &keys)?;
-            let broker = EmbeddedBroker::start(settings.mqtt, gate).await?;
-            Ok((directory, keys, https_listener, broker))
+            let doors = doors(&settings, &keys)?;
+            let front = Front::start(doors, directory.clone(), ingest.clone(), presence.clone())?;
+            Ok((directory, keys, https_listener, front))
         };
-        let (directory, keys, https_listener, broker) = match started.await {
+        let (directory, keys, https_listener, front) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 store.close().await;
@@ -121,17 +122,19 @@ impl Server {
         let ticker = tokio::spawn(publish_devices(context.clone()));
         let https = https_listener.map(|listener| tokio::spawn(serve(listener, context.clone())));
         let http = tokio::spawn(serve(listener, context));
-        let mqtt_addr = broker.address();
-        info!(%http_addr, ?https_addr, %mqtt_addr, data = %settings.data.display(), "started");
+        let (mqtt_addr, mqtts_addr) = (front.address(), front.tls_address());
+        let data = settings.data.display();
+        info!(%http_addr, ?https_addr, %mqtt_addr, ?mqtts_addr, %data, "started");
         let registry = Registry::within(store.clone(), directory);
         Ok(Running {
             http_addr,
             https_addr,
             mqtt_addr,
+            mqtts_addr,
             registry,
             keys,
             store,
-            broker,
+            front,
             ending,
             http,
             https,
@@ -153,6 +156,12 @@ impl Running {
         &self.keys
     }
 
+    /// Returns what sends messages to devices that are connected by MQTT.
+    #[must_use]
+    pub fn downlink(&self) -> Downlink {
+        self.front.downlink()
+    }
+
     /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -163,7 +172,7 @@ impl Running {
     /// that was acknowledged is on disk anyway.
     pub async fn shutdown(self) {
         info!("stopping");
-        self.broker.stop().await;
+        self.front.stop().await;
         self.ending.send_replace(true);
         self.ticker.abort();
         let serving: Vec<_> = std::iter::once(self.http).chain(self.https).collect();
@@ -204,6 +213,15 @@ fn https_listener(
         setting: "https",
         source,
     })
+}
+
+/// Puts together where devices come in by MQTT.
+fn doors(settings: &Settings, keys: &ServerKeys) -> Result<Doors, KeyError> {
+    let tls = match settings.mqtts.address() {
+        Some(address) => Some((address, server_config(keys, ClientCertificates::Optional, &[])?)),
+        None => None,
+    };
+    Ok(Doors { plain: settings.mqtt, tls })
 }
 
 async fn listen(

@@ -28,6 +28,10 @@ pub struct Settings {
     /// Days for which readings are kept; 0 keeps them for ever.
     pub retention_days: u32,
 
+    // MQTT.
+    /// Where devices connect by MQTT within TLS 1.3 besides; off unless named.
+    pub mqtts: Listen,
+
     // Identity.
     /// Where dashboard and API are served over TLS 1.3 besides; off unless named.
     pub https: Listen,
@@ -106,6 +110,7 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             silent_after_s: 60,
             retention_days: 0,
+            mqtts: Listen::Off,
             https: Listen::Off,
         }
     }

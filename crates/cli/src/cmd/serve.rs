@@ -23,6 +23,7 @@ struct Started {
     event: &'static str,
     url: String,
     mqtt: String,
+    mqtts: Option<String>,
     data: String,
 }
 
@@ -36,12 +37,17 @@ impl Args {
                 event: "started",
                 url: format!("http://{}", running.http_addr),
                 mqtt: running.mqtt_addr.to_string(),
+                mqtts: running.mqtts_addr.map(|address| address.to_string()),
                 data,
             };
             output.result(&started, || {
+                let mqtts = started.mqtts.iter().map(|address| format!("MQTT/TLS    {address}\n"));
                 format!(
-                    "dashboard   {}\nMQTT        {}\ndata        {}\nStop with Ctrl-C.",
-                    started.url, started.mqtt, started.data
+                    "dashboard   {}\nMQTT        {}\n{}data        {}\nStop with Ctrl-C.",
+                    started.url,
+                    started.mqtt,
+                    mqtts.collect::<String>(),
+                    started.data
                 )
             });
             ended().await;

@@ -133,7 +133,7 @@ impl Answers {
         self.bytes = BytesMut::new();
     }
 
-    pub(super) fn welcome(&mut self, assigned_id: Option<&str>, expiry_requested: bool) {
+    pub(super) fn welcome(&mut self, assigned_id: Option<&str>) {
         self.push(
             || {
                 v3::Packet::ConnectAck(v3::ConnectAck {
@@ -146,7 +146,7 @@ impl Answers {
                     receive_max: NonZeroU16::new(MQTT_IN_FLIGHT_MAX).unwrap_or(NonZeroU16::MIN),
                     max_packet_size: Some(MQTT_PACKET_LEN_MAX as u32),
                     assigned_client_id: assigned_id.map(Into::into),
-                    session_expiry_interval_secs: expiry_requested.then_some(0),
+                    session_expiry_interval_secs: Some(0),
                     retain_available: false,
                     subscription_identifiers_available: false,
                     shared_subscription_available: false,
@@ -163,10 +163,11 @@ impl Answers {
                 let ack = v3::ConnectAck { return_code, session_present: false };
                 self.push_v3(v3::Packet::ConnectAck(ack));
             }
-            Codec::V5(_) => self.push_v5(v5::Packet::ConnectAck(Box::new(v5::ConnectAck {
-                reason_code: refusal.reason(),
-                ..v5::ConnectAck::default()
-            }))),
+            Codec::V5(_) => {
+                let reason_code = refusal.reason();
+                let ack = v5::ConnectAck { reason_code, ..v5::ConnectAck::default() };
+                self.push_v5(v5::Packet::ConnectAck(Box::new(ack)));
+            }
         }
     }
 

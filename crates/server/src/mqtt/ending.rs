@@ -36,6 +36,11 @@ pub(super) enum Ending {
 }
 
 impl Ending {
+    /// Tells whether the client broke the rules.
+    pub(super) fn is_fault(self) -> bool {
+        matches!(self, Self::Fault(_) | Self::ForeignTopic | Self::Retain | Self::TooManyInFlight)
+    }
+
     /// Returns what an MQTT 5 client is told (section 3.14.2.1); nothing where nobody listens.
     pub(super) fn reason(self) -> Option<DisconnectReasonCode> {
         Some(match self {

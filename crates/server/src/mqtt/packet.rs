@@ -329,9 +329,7 @@ fn of_v3(packet: v3::Packet) -> Result<Incoming, Fault> {
             })))
         }
         v3::Packet::Publish(publish) => of_publish(publish),
-        v3::Packet::PublishAck { packet_id } => {
-            Ok(Incoming::PublishAck { packet_id, taken: true })
-        }
+        v3::Packet::PublishAck { packet_id } => Ok(Incoming::PublishAck { packet_id, taken: true }),
         v3::Packet::PublishRelease { packet_id } => Ok(Incoming::PublishRelease { packet_id }),
         v3::Packet::Subscribe { packet_id, topic_filters } => {
             let filters = topic_filters.iter().map(|(filter, qos)| Ok((text(filter)?, *qos)));

@@ -1,7 +1,7 @@
 //! A server on free ports with a folder of its own, and a device to speak to it.
 #![allow(dead_code, reason = "each test uses some of it")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use stonechat_core::wire::senml::{Record, Value};
@@ -36,6 +36,10 @@ pub(crate) fn id(name: &str) -> DeviceId {
 impl Site {
     pub(crate) async fn add(&self, name: &str) -> Token {
         self.server.registry().add(&id(name)).await.expect("new device")
+    }
+
+    pub(crate) async fn rotate(&self, name: &str) -> Token {
+        self.server.registry().rotate(&id(name)).await.expect("there")
     }
 
     pub(crate) async fn values(&self, device: &str, channel: &str) -> Vec<f64> {
@@ -83,20 +87,8 @@ pub(crate) fn options(site: &Site, client_id: &str, user: &str, password: &str) 
 }
 
 impl Client {
-    /// Connects, or tells why not. The broker may be unavailable to a client whose earlier
-    /// connection is just ending; like a device, this one tries again then.
+    /// Connects, or tells why not.
     pub(crate) async fn connect(options: MqttOptions) -> Result<Self, String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match Self::connect_once(options.clone()).await {
-                Err(error) if error.contains("ServiceUnavailable") && Instant::now() < deadline => {
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn connect_once(options: MqttOptions) -> Result<Self, String> {
         let (client, events) = AsyncClient::new(options, 64);
         let mut client = Self { client, events };
         loop {

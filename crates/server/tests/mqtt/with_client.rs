@@ -1,11 +1,8 @@
 //! Who may connect, publish and subscribe, asked with a real MQTT client over loopback.
-#![allow(missing_docs, reason = "a test")]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{Client, options, payload, site};
+use crate::common::{Client, options, payload, site};
 use rumqttc::{Event, LastWill, Packet, QoS};
 
 #[tokio::test]
@@ -36,7 +33,7 @@ async fn only_a_device_with_its_token_gets_in() {
     anonymous.set_keep_alive(Duration::from_secs(30));
     assert!(Client::connect(anonymous).await.is_err(), "without name and password");
 
-    let rotated = site.server.registry().rotate(&common::id("pump")).await.expect("there");
+    let rotated = site.server.registry().rotate(&crate::common::id("pump")).await.expect("there");
     let old = Client::connect(options(&site, "pump", "pump", pump.reveal())).await;
     assert!(old.is_err(), "the old token is worth nothing");
     Client::connect(options(&site, "pump", "pump", rotated.reveal())).await.expect("new token");
@@ -195,7 +192,7 @@ async fn what_could_not_be_stored_is_not_acknowledged() {
 async fn a_port_in_use_is_named() {
     let site = site().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut settings = common::settings(&folder);
+    let mut settings = crate::common::settings(&folder);
     settings.mqtt = site.server.mqtt_addr;
     let error = stonechat_server::Server::start(settings.clone()).await.err().expect("in use");
     assert_eq!(
