@@ -61,7 +61,7 @@ pub(super) async fn serve<S, H>(
     let mut talk = Talk::new(&house, line, session.clone(), answers, &connect);
     drop(connect);
     let ending = talk.run().await;
-    house.sessions.leave(&session);
+    house.sessions.leave(&session, ending);
     house.presence.disconnected(device.as_str(), session.connection);
     if ending.is_fault() {
         count(&house.counters.faults);
@@ -121,7 +121,7 @@ async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     let written = line.write(answers.bytes()).await;
     answers.clear();
     if written.is_err() {
-        house.sessions.leave(&session);
+        house.sessions.leave(&session, Ending::Closed);
         return None;
     }
     Some((session, answers, connect))

@@ -193,8 +193,14 @@ impl Sessions {
         true
     }
 
-    /// Forgets a connection, unless another took over.
-    pub(super) fn leave(&self, session: &Arc<Session>) {
+    /// Forgets a connection, unless another took over; nothing more goes out on it.
+    pub(super) fn leave(&self, session: &Arc<Session>, ending: Ending) {
+        let unsent = {
+            let mut desk = session.desk.lock();
+            desk.ending.get_or_insert(ending);
+            std::mem::take(&mut desk.outgoing)
+        };
+        drop(unsent);
         let mut by_device = self.by_device.write();
         if by_device.get(session.device()).is_some_and(|known| Arc::ptr_eq(known, session)) {
             by_device.remove(session.device());
