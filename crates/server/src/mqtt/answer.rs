@@ -293,18 +293,18 @@ impl Answers {
         let Codec::V3(codec) = &mut self.codec else { return false };
         let before = self.bytes.len();
         let encoded = codec.encode(packet, &mut self.bytes);
-        self.keep_if(encoded, before)
+        self.keep_if(&encoded, before)
     }
 
     fn push_v5(&mut self, packet: v5::Packet) -> bool {
         let Codec::V5(codec) = &mut self.codec else { return false };
         let before = self.bytes.len();
         let encoded = codec.encode(packet, &mut self.bytes);
-        self.keep_if(encoded, before)
+        self.keep_if(&encoded, before)
     }
 
     /// A client that takes only shorter packets goes without (MQTT 5 section 3.1.2.11.4).
-    fn keep_if(&mut self, encoded: Result<(), EncodeError>, before: usize) -> bool {
+    fn keep_if(&mut self, encoded: &Result<(), EncodeError>, before: usize) -> bool {
         let fits = encoded.is_ok() && self.bytes.len() - before <= self.packet_len_max;
         if !fits {
             self.bytes.truncate(before);
