@@ -90,8 +90,20 @@ pub fn run(root: &Path, only: &[Part]) -> Result<()> {
     Ok(())
 }
 
-/// Checks formatting and lints, then runs every test.
+/// Crates that must not come in, not even by way of others; deny.toml says why.
+const BANNED: [&str; 1] = ["rsa"];
+
+fn check_banned(root: &Path) -> Result<()> {
+    let lock = std::fs::read_to_string(root.join("Cargo.lock"))?;
+    match BANNED.iter().find(|name| lock.contains(&format!("\nname = \"{name}\"\n"))) {
+        None => Ok(()),
+        Some(name) => bail!("the crate `{name}` is banned (deny.toml), but Cargo.lock has it"),
+    }
+}
+
+/// Checks dependencies, formatting and lints, then runs every test.
 pub fn ci(root: &Path) -> Result<()> {
+    check_banned(root)?;
     setup::run(cargo().current_dir(root).args(["fmt", "--all", "--check"]))?;
     setup::run(cargo().current_dir(root.join("firmware")).args(["fmt", "--all", "--check"]))?;
     let firmware_lint = [

@@ -1,23 +1,30 @@
-//! `kill -9` of the server, twenty times, while fifty devices replay a recording.
+//! `kill -9` of the server, twenty times or STONECHAT_KILLS, while fifty devices replay a recording as
+//! fast as it is acknowledged.
 #![allow(clippy::print_stdout, reason = "figures for whoever runs it by hand")]
 
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{Folder, Running, Server, free_port, run, run_json, stonechat};
 
 const DEVICES: usize = 50;
+/// Unless STONECHAT_KILLS says otherwise.
 const KILLS: u64 = 20;
+/// Rows of the recording: longer than the devices get to replay before the last kill.
+const ROWS: &str = "400000";
 
 #[test]
 #[ignore = "takes more than a minute: cargo xtask test --only crash"]
 fn what_was_acknowledged_is_stored_exactly_once() {
     let folder = Folder::new("crash");
     run_json(&folder, &["data", "synth", "temperature", "--rows", "2000", "-o", "normal.csv"]);
+    run_json(&folder, &["data", "synth", "temperature", "--rows", ROWS, "-o", "long.csv"]);
+    let kills =
+        std::env::var("STONECHAT_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     run_json(&folder, &["train", "normal.csv", "--epochs", "5", "-o", "room.detector"]);
     let ids: Vec<String> = (0..DEVICES).map(|index| format!("load-{index}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -32,7 +39,7 @@ fn what_was_acknowledged_is_stored_exactly_once() {
         "--json",
         "device",
         "run",
-        "normal.csv",
+        "long.csv",
         "--detector",
         "room.detector",
         "--credentials",
@@ -42,21 +49,24 @@ fn what_was_acknowledged_is_stored_exactly_once() {
         "--server",
         &address,
         "--speed",
-        "3",
+        "max",
         "--flush-ms",
-        "100",
+        "0",
         "--acknowledged",
         "acknowledged",
     ];
     let fleet = Running::start(&mut stonechat(&folder, &[&args[..], &more[..]].concat()));
+    let started = Instant::now();
     let mut sent_again = 0;
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         // Not in step with anything: between 0.7 and 2.3 s.
         sleep(Duration::from_millis(700 + kill * 977 % 1_600));
         sent_again += server.api("/status")["duplicates"].as_u64().unwrap_or(0);
         server.kill();
         server = Server::start(&folder, port);
     }
+    let seconds = started.elapsed().as_secs_f64();
+    fleet.terminate();
     let fleet = fleet.wait();
     assert!(fleet.status.success(), "{}", String::from_utf8_lossy(&fleet.stderr));
 
@@ -79,7 +89,8 @@ fn what_was_acknowledged_is_stored_exactly_once() {
         assert_eq!(score["readings"].as_u64(), *windows, "{device}");
     }
     println!(
-        "{KILLS} kills, {} messages acknowledged and stored, {sent_again} sent again although stored",
+        "{kills} kills, {} messages acknowledged and stored ({:.0} a second), {sent_again} sent again although stored",
         acknowledged.len(),
+        acknowledged.len() as f64 / seconds,
     );
 }

@@ -70,6 +70,13 @@ impl Running {
         Self(Some(child.expect("the program starts")))
     }
 
+    /// Asks it to end, as a service manager does.
+    pub(crate) fn terminate(&self) {
+        let id = self.0.as_ref().expect("nobody waited before").id().to_string();
+        let status = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(status.expect("there is a kill").success());
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Output {
         let child = self.0.take().expect("nobody waited before");
