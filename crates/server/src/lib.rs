@@ -16,6 +16,7 @@ pub mod limits;
 pub mod live;
 pub mod mqtt;
 pub mod presence;
+pub mod sealed;
 pub mod server;
 pub mod settings;
 pub mod store;

@@ -208,3 +208,60 @@ pub const TLS_HANDSHAKES_MAX: usize = 256;
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long accepting pauses when the operating system has no room for a connection.
 pub const TLS_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// Sealed sessions.
+
+/// The most sealed TCP connections at one time.
+pub const SEALED_CONNECTIONS_MAX: usize = 20_000;
+/// The most sealed TCP connections from one source.
+pub const SEALED_CONNECTIONS_PER_SOURCE_MAX: usize = 4_096;
+/// The most sealed TCP connections that have not proved yet who they are.
+pub const SEALED_UNCONFIRMED_MAX: usize = 1_024;
+/// How long a peer may take to prove who it is.
+pub const SEALED_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The handshakes that are answered in a second; each takes a third of a millisecond.
+pub const SEALED_HANDSHAKES_PER_S: f64 = 500.0;
+/// The handshakes that are answered at once after a rest.
+pub const SEALED_HANDSHAKES_AT_ONCE: f64 = 1_000.0;
+/// The handshakes over TCP that are answered to one source in a second.
+pub const SEALED_HANDSHAKES_PER_SOURCE_PER_S: f64 = 100.0;
+/// The handshakes over TCP that are answered to one source at once after a rest.
+pub const SEALED_HANDSHAKES_PER_SOURCE_AT_ONCE: f64 = 500.0;
+/// The handshakes on topics that are answered to one device in a second.
+pub const SEALED_HANDSHAKES_PER_DEVICE_PER_S: f64 = 1.0;
+/// The handshakes on topics that are answered to one device at once after a rest.
+pub const SEALED_HANDSHAKES_PER_DEVICE_AT_ONCE: f64 = 16.0;
+/// The rejections on topics that one device gets in a second for frames of unknown sessions.
+pub const SEALED_REJECTIONS_PER_DEVICE_PER_S: f64 = 2.0;
+/// The most sources whose rates are remembered.
+pub const SEALED_SOURCES_MAX: usize = 16_384;
+/// The most sessions of one device on topics that are not confirmed.
+pub const SEALED_PENDING_PER_DEVICE_MAX: usize = 4;
+/// How often sessions on topics that are over are looked for.
+pub const SEALED_PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a sealed TCP connection may be silent; devices send keep-alives.
+pub const SEALED_IDLE_MAX: Duration = Duration::from_secs(90);
+/// How long a peer may take to read what it is sent.
+pub const SEALED_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The bytes that a sealed TCP connection reads at one time.
+pub const SEALED_READ_LEN: usize = 16 * 1024;
+/// The most bytes of a sealed TCP connection that are stored together.
+pub const SEALED_READ_LEN_MAX: usize = 128 * 1024;
+/// The most messages of a sealed TCP connection that are stored together.
+pub const SEALED_BATCH_MESSAGES_MAX: usize = 2_048;
+/// The most batches of a sealed TCP connection that wait for the store.
+pub const SEALED_BATCHES_WAITING_MAX: usize = 2;
+/// The wait after a connection could not be accepted.
+pub const SEALED_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The longest topic of a foreign broker that is read, in bytes, with the packet's header.
+pub const MQTT_TOPIC_LEN_MAX: usize = 256;
+/// The most packets that wait between us and a foreign broker, each way.
+pub const FOREIGN_QUEUE_LEN: usize = 1_024;
+/// The most frames of a foreign broker that are stored together.
+pub const FOREIGN_BATCH_FRAMES_MAX: usize = 512;
+/// How often a foreign broker hears of us at least.
+pub const FOREIGN_KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// The first wait after a foreign broker was lost ...
+pub const FOREIGN_RETRY_MIN: Duration = Duration::from_millis(200);
+/// ... which doubles up to this.
+pub const FOREIGN_RETRY_MAX: Duration = Duration::from_secs(10);
