@@ -32,6 +32,9 @@ pub(crate) struct SettingsArgs {
     /// Where to serve dashboard and API over TLS 1.3 besides: ADDRESS:PORT, or off.
     #[arg(long, value_name = "ADDRESS")]
     https: Option<String>,
+    /// Where devices without TLS connect by sealed sessions over TCP: ADDRESS:PORT, or off.
+    #[arg(long, value_name = "ADDRESS")]
+    sealed: Option<String>,
 }
 
 /// What the command line says to commands that need the server's data folder only.
@@ -78,7 +81,7 @@ impl Layer {
             let alone = Table::from_iter([(key.clone(), value.clone())]);
             if let Err(error) = Value::Table(alone).try_into::<Settings>() {
                 let hint = match key.as_str() {
-                    "http" | "mqtt" | "mqtts" | "https" => {
+                    "http" | "mqtt" | "mqtts" | "https" | "sealed" => {
                         "write an address and a port, such as 127.0.0.1:8080"
                     }
                     _ => "`stonechat config template` prints every setting with its default",
@@ -152,6 +155,7 @@ impl SettingsArgs {
             ("mqtt", self.mqtt.clone()),
             ("mqtts", self.mqtts.clone()),
             ("https", self.https.clone()),
+            ("sealed", self.sealed.clone()),
         ];
         let given =
             |(key, value): (&str, Option<String>)| Some((key.to_owned(), Value::String(value?)));

@@ -24,6 +24,7 @@ use crate::limits::{
 use crate::live::Hub;
 use crate::mqtt::{Doors, Downlink, Front, FrontError};
 use crate::presence::Presence;
+use crate::sealed::{SealedError, SealedFront};
 use crate::settings::Settings;
 use crate::store::{SqliteStore, Store, StoreError};
 
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The front end for devices cannot listen.
     #[error(transparent)]
     Mqtt(#[from] FrontError),
+    /// Sealed sessions cannot be served.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
     /// Another program has the HTTP port.
     #[error("port in use: {0}; stop what listens there, or choose another with --{1}")]
     PortInUse(SocketAddr, &'static str),
@@ -68,10 +72,13 @@ pub struct Running {
     pub mqtt_addr: SocketAddr,
     /// Where devices connect by MQTT within TLS.
     pub mqtts_addr: Option<SocketAddr>,
+    /// Where sealed sessions are served over TCP, if they are.
+    pub sealed_addr: Option<SocketAddr>,
     registry: Registry,
     keys: Arc<ServerKeys>,
     store: Arc<dyn Store>,
     front: Front,
+    sealed: SealedFront,
     ending: watch::Sender<bool>,
     http: JoinHandle<()>,
     https: Option<JoinHandle<()>>,
@@ -98,10 +105,21 @@ impl Server {
             let (directory, keys) = identify(&settings, &store).await?;
             let https_listener = https_listener(https, &keys)?;
             let doors = doors(&settings, &keys)?;
-            let front = Front::start(doors, directory.clone(), ingest.clone(), presence.clone())?;
-            Ok((directory, keys, https_listener, front))
+            let (secret, peers) = (keys.link_secret(), directory.clone());
+            let sealed =
+                SealedFront::start(&settings, secret, peers, ingest.clone(), presence.clone())
+                    .await?;
+            let parts = (directory.clone(), ingest.clone(), presence.clone());
+            let front = match Front::start(doors, parts.0, parts.1, parts.2) {
+                Ok(front) => front,
+                Err(error) => {
+                    sealed.stop().await;
+                    return Err(error.into());
+                }
+            };
+            Ok((directory, keys, https_listener, sealed, front))
         };
-        let (directory, keys, https_listener, front) = match started.await {
+        let (directory, keys, https_listener, sealed, front) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 store.close().await;
@@ -123,18 +141,21 @@ impl Server {
         let https = https_listener.map(|listener| tokio::spawn(serve(listener, context.clone())));
         let http = tokio::spawn(serve(listener, context));
         let (mqtt_addr, mqtts_addr) = (front.address(), front.tls_address());
+        let sealed_addr = sealed.address();
         let data = settings.data.display();
-        info!(%http_addr, ?https_addr, %mqtt_addr, ?mqtts_addr, %data, "started");
+        info!(%http_addr, ?https_addr, %mqtt_addr, ?mqtts_addr, ?sealed_addr, %data, "started");
         let registry = Registry::within(store.clone(), directory);
         Ok(Running {
             http_addr,
             https_addr,
             mqtt_addr,
             mqtts_addr,
+            sealed_addr,
             registry,
             keys,
             store,
             front,
+            sealed,
             ending,
             http,
             https,
@@ -173,6 +194,7 @@ impl Running {
     pub async fn shutdown(self) {
         info!("stopping");
         self.front.stop().await;
+        self.sealed.stop().await;
         self.ending.send_replace(true);
         self.ticker.abort();
         let serving: Vec<_> = std::iter::once(self.http).chain(self.https).collect();

@@ -35,6 +35,17 @@ pub struct Settings {
     // Identity.
     /// Where dashboard and API are served over TLS 1.3 besides; off unless named.
     pub https: Listen,
+
+    // Sealed sessions.
+    /// Where devices without TLS connect by sealed sessions over TCP; off unless named.
+    pub sealed: Listen,
+    /// Somebody else's MQTT broker through which sealed sessions come: `mqtt://HOST:PORT`,
+    /// `mqtts://HOST:PORT`, or `off`.
+    pub foreign_broker: String,
+    /// The file with `USER PASSWORD` for that broker; empty for none.
+    pub foreign_broker_login: PathBuf,
+    /// The file of the certificates (PEM) that sign that broker's; for `mqtts://` only.
+    pub foreign_broker_ca: PathBuf,
 }
 
 /// How far a clock is ahead of UTC: `+09:00`, `-03:30`, `+00:00`. Summer time is not known.
@@ -112,6 +123,10 @@ impl Default for Settings {
             retention_days: 0,
             mqtts: Listen::Off,
             https: Listen::Off,
+            sealed: Listen::Off,
+            foreign_broker: "off".to_owned(),
+            foreign_broker_login: PathBuf::new(),
+            foreign_broker_ca: PathBuf::new(),
         }
     }
 }

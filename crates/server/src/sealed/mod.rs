@@ -9,6 +9,7 @@
 mod batch;
 mod crypto;
 pub mod foreign;
+mod front;
 mod rate;
 pub mod responder;
 pub mod session;
@@ -19,8 +20,10 @@ use stonechat_core::link::PublicKey;
 use tokio::sync::watch;
 
 use crate::device::DeviceId;
+use crate::identity::Directory;
 
 pub use self::crypto::open_rate;
+pub use self::front::{Front, FrontError};
 pub use self::responder::Responder;
 
 /// A device that proved to have an enrolled key.
@@ -45,6 +48,20 @@ pub trait Peers: Send + Sync + 'static {
     /// Tells whether a device's key still holds.
     fn is_current(&self, peer: &Peer) -> bool {
         self.by_link_key(&peer.key).is_some_and(|current| current.device == peer.device)
+    }
+}
+
+impl Peers for Directory {
+    fn by_link_key(&self, key: &PublicKey) -> Option<Peer> {
+        self.by_link_key(key).map(|admission| Peer { device: admission.device, key: *key })
+    }
+
+    fn has_link_key(&self, device: &DeviceId) -> bool {
+        self.device(device.as_str()).is_some_and(|entry| !entry.link_keys.is_empty())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes()
     }
 }
 
