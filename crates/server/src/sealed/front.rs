@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 /// Why sealed sessions cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum FrontError {
+pub enum SealedError {
     /// The address cannot be used.
     #[error(
         "cannot listen on {address} for sealed sessions: {source}; choose another with the setting `sealed`"
@@ -30,13 +30,13 @@ pub enum FrontError {
 }
 
 /// The listener, the topics and the client of a foreign broker.
-pub struct Front {
+pub struct SealedFront {
     listener: Option<SealedListener>,
     topics: Arc<Topics>,
     foreign: Option<ForeignClient>,
 }
 
-impl Front {
+impl SealedFront {
     /// Starts what the settings ask for.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Front {
         peers: Arc<dyn Peers>,
         ingest: Arc<Ingest>,
         presence: Arc<Presence>,
-    ) -> Result<Self, FrontError> {
+    ) -> Result<Self, SealedError> {
         let broker = ForeignBroker::read(
             &settings.foreign_broker,
             &settings.foreign_broker_login,
@@ -59,7 +59,7 @@ impl Front {
             Some(address) => Some(
                 SealedListener::start(address, responder, ingest, presence)
                     .await
-                    .map_err(|source| FrontError::Listen { address, source })?,
+                    .map_err(|source| SealedError::Listen { address, source })?,
             ),
             None => None,
         };

@@ -23,7 +23,7 @@ use crate::device::DeviceId;
 use crate::identity::Directory;
 
 pub use self::crypto::open_rate;
-pub use self::front::{Front, FrontError};
+pub use self::front::{SealedError, SealedFront};
 pub use self::responder::Responder;
 
 /// A device that proved to have an enrolled key.

@@ -1,6 +1,7 @@
 //! The two sides of the sealed session against each other and against vectors from elsewhere.
 
 mod forgery;
+mod simulation;
 mod vectors;
 
 use std::collections::HashMap;

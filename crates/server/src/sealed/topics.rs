@@ -103,13 +103,21 @@ impl Topics {
     /// Takes frames in that came on devices' topics, in their order, and returns the answers. What
     /// they say is stored as one batch before it is acknowledged.
     pub async fn take_all(&self, frames: &[(DeviceId, &[u8])]) -> Vec<Answer> {
+        self.take_all_at(frames, Instant::now()).await
+    }
+
+    pub(super) async fn take_all_at(
+        &self,
+        frames: &[(DeviceId, &[u8])],
+        now: Instant,
+    ) -> Vec<Answer> {
         let mut answers = Vec::new();
         let mut batches = Batches::default();
         {
             let state = &mut *self.state.lock();
             let mut text = Vec::new();
             for (device, frame) in frames {
-                let taken = self.take(state, device, frame, &mut text, &mut batches);
+                let taken = self.take(state, device, frame, &mut text, &mut batches, now);
                 answers.extend(taken.map(|answer| (device.clone(), answer)));
             }
         }
@@ -130,9 +138,10 @@ impl Topics {
         frame: &[u8],
         text: &mut Vec<u8>,
         batches: &mut Batches,
+        now: Instant,
     ) -> Option<Vec<u8>> {
         match Frame::parse(frame) {
-            Ok(Frame::Hello { session, noise }) => self.hello(state, device, session, noise),
+            Ok(Frame::Hello { session, noise }) => self.hello(state, device, session, noise, now),
             Ok(Frame::Sealed { session, counter, sealed }) => {
                 match self.open(state, device, session, counter, sealed, text) {
                     Ok(sealer) => {
@@ -143,7 +152,7 @@ impl Topics {
                     Err(reason @ (LinkError::UnknownSession | LinkError::Exhausted)) => {
                         // After a restart of ours the device must learn that it has to start over.
                         debug!(%device, session, %reason, "a sealed frame was ignored");
-                        self.rejection(state, device, session)
+                        self.rejection(state, device, session, now)
                     }
                     Err(reason) => {
                         debug!(%device, session, %reason, "a sealed frame was ignored");
@@ -166,8 +175,8 @@ impl Topics {
         device: &DeviceId,
         session: u32,
         noise: &[u8; HELLO_NOISE_LEN],
+        now: Instant,
     ) -> Option<Vec<u8>> {
-        let now = Instant::now();
         if !self.responder.peers().has_link_key(device) {
             debug!(%device, "a handshake on the topic of no such device was refused");
             return Some(rejected(session).to_vec());
@@ -237,9 +246,15 @@ impl Topics {
         Ok(session.sealer().clone())
     }
 
-    fn rejection(&self, state: &mut State, device: &DeviceId, session: u32) -> Option<Vec<u8>> {
+    fn rejection(
+        &self,
+        state: &mut State,
+        device: &DeviceId,
+        session: u32,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
         let known = self.responder.peers().has_link_key(device);
-        let may = known && state.rejections.take(device.clone(), Instant::now());
+        let may = known && state.rejections.take(device.clone(), now);
         may.then(|| rejected(session).to_vec())
     }
 }
