@@ -254,7 +254,7 @@ pub const SEALED_BATCHES_WAITING_MAX: usize = 2;
 /// The wait after a connection could not be accepted.
 pub const SEALED_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest topic of a foreign broker that is read, in bytes, with the packet's header.
-pub const MQTT_TOPIC_LEN_MAX: usize = 256;
+pub const FOREIGN_TOPIC_LEN_MAX: usize = 256;
 /// The most packets that wait between us and a foreign broker, each way.
 pub const FOREIGN_QUEUE_LEN: usize = 1_024;
 /// The most frames of a foreign broker that are stored together.

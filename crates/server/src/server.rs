@@ -109,8 +109,10 @@ impl Server {
             let sealed =
                 SealedFront::start(&settings, secret, peers, ingest.clone(), presence.clone())
                     .await?;
-            let parts = (directory.clone(), ingest.clone(), presence.clone());
-            let front = match Front::start(doors, parts.0, parts.1, parts.2) {
+            let topics = sealed.topics().clone();
+            let (directory_, ingest_, presence_) =
+                (directory.clone(), ingest.clone(), presence.clone());
+            let front = match Front::start(doors, directory_, ingest_, presence_, topics) {
                 Ok(front) => front,
                 Err(error) => {
                     sealed.stop().await;

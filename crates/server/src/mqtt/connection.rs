@@ -12,6 +12,7 @@ use rmqtt_codec::v5::SubscribeAckReason;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::answer::{Answers, Grant, Receipt, Refusal};
@@ -27,6 +28,7 @@ use crate::limits::{
     MQTT_IN_FLIGHT_MAX, MQTT_RELEASES_MAX, MQTT_SUBSCRIPTIONS_MAX,
 };
 use crate::presence::Connection;
+use crate::sealed::topics as sealed;
 use crate::topic::{self, BadFilter};
 
 /// Serves one connection to its end. `certificate` is what the client showed, its chain checked;
@@ -181,6 +183,8 @@ struct Talk<'a, S> {
 #[derive(Default)]
 struct Round {
     prepared: Vec<Prepared>,
+    /// Frames of sealed sessions.
+    sealed: Vec<Bytes>,
     /// What is to be acknowledged, in order; without a receipt it is the next of the prepared.
     receipts: Vec<(QoS, Option<NonZeroU16>, Option<Receipt>)>,
     ending: Option<Ending>,
@@ -251,7 +255,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
     async fn answer_all(&mut self) -> Result<(), Ending> {
         loop {
             let round = self.look();
-            let stored = self.store(round.prepared, round.receipts).await;
+            let stored = match self.open_sealed(&round.sealed).await {
+                Ok(()) => self.store(round.prepared, round.receipts).await,
+                Err(ending) => Err(ending),
+            };
             self.send_outgoing();
             self.flush().await?;
             stored?;
@@ -351,6 +358,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, id) {
             self.unreleased.insert(id);
         }
+        if topic::within(device, &publish.topic) == Some(sealed::UP) {
+            // What it says is acknowledged within the session; this only tells that it came.
+            round.sealed.push(publish.payload.clone());
+            round.receipts.push((publish.qos, id, Some(Receipt::Stored)));
+            return Ok(());
+        }
         let route = Route::Topic(&publish.topic);
         let receipt =
             match self.house.ingest.prepare(Arrival { device, route, payload: &publish.payload }) {
@@ -362,6 +375,25 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
                 Err(_) => Some(Receipt::Rejected),
             };
         round.receipts.push((publish.qos, id, receipt));
+        Ok(())
+    }
+
+    /// Takes frames of sealed sessions in, stores what they say, and has the answers sent.
+    async fn open_sealed(&mut self, frames: &[Bytes]) -> Result<(), Ending> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let device = self.session.device();
+        let frames: Vec<_> = frames.iter().map(|frame| (device.clone(), &frame[..])).collect();
+        let answers = tokio::select! {
+            biased;
+            answers = self.house.sealed.take_all(&frames) => answers,
+            ending = cut(&self.session) => return Err(ending),
+        };
+        for (device, frame) in answers {
+            // A device that does not listen, or too slowly, asks again.
+            let _ = self.session.post(&sealed::down_of(&device), frame.into());
+        }
         Ok(())
     }
 

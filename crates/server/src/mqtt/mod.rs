@@ -46,6 +46,7 @@ use crate::identity::Directory;
 use crate::ingest::Ingest;
 use crate::limits::{MQTT_CONNECTIONS_MAX, MQTT_HANDSHAKES_MAX, MQTT_STOP_GRACE};
 use crate::presence::Presence;
+use crate::sealed::topics::Topics;
 
 /// Why the front end does not run.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,7 @@ struct House {
     directory: Arc<Directory>,
     ingest: Arc<Ingest>,
     presence: Arc<Presence>,
+    sealed: Arc<Topics>,
     sessions: Arc<Sessions>,
     sources: Arc<Sources>,
     handshakes: Arc<Semaphore>,
@@ -122,6 +124,7 @@ impl Front {
         directory: Arc<Directory>,
         ingest: Arc<Ingest>,
         presence: Arc<Presence>,
+        sealed: Arc<Topics>,
     ) -> Result<Self, FrontError> {
         let plain = listener::bind(doors.plain, "mqtt")?;
         let tls = match doors.tls {
@@ -132,6 +135,7 @@ impl Front {
             directory,
             ingest,
             presence,
+            sealed,
             sessions: Arc::default(),
             sources: Arc::default(),
             handshakes: Arc::new(Semaphore::new(MQTT_HANDSHAKES_MAX)),

@@ -143,7 +143,7 @@ impl Session {
         next
     }
 
-    fn post(
+    pub(super) fn post(
         &self,
         topic: &str,
         payload: Bytes,

@@ -20,7 +20,7 @@ use super::topics::{FILTER, Topics, device_of, down_of};
 use crate::device::DeviceId;
 use crate::limits::{
     FOREIGN_BATCH_FRAMES_MAX, FOREIGN_KEEP_ALIVE, FOREIGN_QUEUE_LEN, FOREIGN_RETRY_MAX,
-    FOREIGN_RETRY_MIN, MQTT_TOPIC_LEN_MAX,
+    FOREIGN_RETRY_MIN, FOREIGN_TOPIC_LEN_MAX,
 };
 
 /// Where the broker is and how to sign in.
@@ -148,7 +148,7 @@ impl ForeignClient {
         let mut options = MqttOptions::new(client_id(), &broker.host, broker.port);
         options.set_keep_alive(FOREIGN_KEEP_ALIVE);
         options.set_clean_session(true);
-        let packet_len_max = SEALED_FRAME_LEN_MAX + MQTT_TOPIC_LEN_MAX;
+        let packet_len_max = SEALED_FRAME_LEN_MAX + FOREIGN_TOPIC_LEN_MAX;
         options.set_max_packet_size(packet_len_max, packet_len_max);
         if let Some((user, password)) = &broker.login {
             options.set_credentials(user, password);
