@@ -7,4 +7,5 @@ mod common;
 mod flows;
 mod raw;
 mod rights;
+mod tls;
 mod with_client;
