@@ -3,20 +3,20 @@
 //! | topic | a device may |
 //! |---|---|
 //! | `stonechat/v1/DEVICE/…`, DEVICE being itself | publish; subscribe, also with wildcards |
-//! | `v1/devices/me/telemetry`, `v1/devices/me/attributes` | publish |
+//! | what a [`codec`] names: `v1/devices/me/telemetry`, `v1/devices/me/attributes` | publish |
+//! | `v1/devices/me/rpc/response/NUMBER` | publish; nothing is made of it yet |
 //! | `v1/devices/me/rpc/request/+` | subscribe |
 //! | any other | nothing |
 //!
 //! The topics with `me` are those of the ThingsBoard device API: each device has its own.
 
+use crate::codec;
 use crate::device::DeviceId;
 use crate::limits::{MQTT_TOPIC_LEN_MAX, MQTT_TOPIC_LEVELS_MAX};
 
 const PREFIX: &str = "stonechat/v1/";
-/// Where a device of the ThingsBoard API publishes its readings.
-pub const TELEMETRY: &str = "v1/devices/me/telemetry";
-/// Where a device of the ThingsBoard API publishes what it is.
-pub const ATTRIBUTES: &str = "v1/devices/me/attributes";
+/// Where a device of the ThingsBoard API answers commands; a number follows.
+const ANSWERS: &str = "v1/devices/me/rpc/response/";
 /// Where a device of the ThingsBoard API hears commands.
 pub const COMMANDS: &str = "v1/devices/me/rpc/request/+";
 
@@ -42,7 +42,8 @@ pub fn uplink(device: &DeviceId) -> String {
 #[must_use]
 pub fn may_publish(device: &DeviceId, topic: &str) -> bool {
     let own = within(device, topic).is_some_and(|rest| !rest.is_empty());
-    (own || matches!(topic, TELEMETRY | ATTRIBUTES)) && is_bounded(topic) && !has_wildcard(topic)
+    let own = own || codec::on_topic(topic).is_some() || topic.starts_with(ANSWERS);
+    own && is_bounded(topic) && !has_wildcard(topic)
 }
 
 /// Why a device may not subscribe.
@@ -159,8 +160,9 @@ mod tests {
         for (topic, expected) in [
             ("stonechat/v1/pump/up", true),
             ("stonechat/v1/pump/a/b", true),
-            (TELEMETRY, true),
-            (ATTRIBUTES, true),
+            ("v1/devices/me/telemetry", true),
+            ("v1/devices/me/attributes", true),
+            ("v1/devices/me/rpc/response/1", true),
             ("v1/devices/me/rpc/request/1", false),
             ("v1/devices/fan/telemetry", false),
             ("stonechat/v1/pump/", false),
