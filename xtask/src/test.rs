@@ -22,6 +22,8 @@ pub enum Part {
     Oracles,
     /// Features, scores and verdicts on the emulated chip, bit by bit.
     Virt,
+    /// The clients of others: mosquitto's and Eclipse Paho for Python.
+    Interop,
     /// Twenty times `kill -9` of the server under load.
     Crash,
     /// Ever new bytes for every decoder, 30 s each.
@@ -153,6 +155,7 @@ fn run_part(root: &Path, part: Part) -> Result<Verdict> {
             fuzz::run(root, &[], fuzz::Effort::Seconds(fuzz::CI_SECONDS))?;
             Ok(Verdict::Passed)
         }
+        Part::Interop => interop(root),
         Part::Browser => browser(root),
         Part::Data => data(root),
     }
@@ -165,6 +168,21 @@ fn unit(root: &Path) -> Result<Verdict> {
         Command::new("npm").current_dir(root.join("web")).args(["--silent", "run", "check"]),
     )?;
     setup::run(cargo().current_dir(root).args(["test", "--quiet", "--workspace"]))?;
+    Ok(Verdict::Passed)
+}
+
+/// The clients that are held against the server, as pairs of program and Debian package.
+const INTEROP_PACKAGES: &[(&str, &str)] =
+    &[("mosquitto_pub", "mosquitto-clients"), ("mosquitto_sub", "mosquitto-clients")];
+/// The Python packages that are held against the server.
+const INTEROP_REQUIREMENTS: &str = "testdata/interop/requirements.txt";
+
+fn interop(root: &Path) -> Result<Verdict> {
+    setup::debian(INTEROP_PACKAGES)?;
+    let python = setup::python(root, "interop", &[INTEROP_REQUIREMENTS])?;
+    let test = ["test", "--quiet", "--package", "stonechat-server", "--test", "interop"];
+    let only = ["--", "--ignored"];
+    setup::run(cargo().current_dir(root).env("STONECHAT_PYTHON", python).args(test).args(only))?;
     Ok(Verdict::Passed)
 }
 

@@ -62,8 +62,18 @@ impl Place {
             [&["-h", "127.0.0.1", "-p", &plain][..], &token].concat(),
             [&["-h", "localhost", "-p", &tls, "--cafile", &ca][..], &token].concat(),
             vec![
-                "-h", "localhost", "-p", &tls, "--cafile", &ca, "--cert", &cert, "--key", &key,
-                "-i", "pump",
+                "-h",
+                "localhost",
+                "-p",
+                &tls,
+                "--cafile",
+                &ca,
+                "--cert",
+                &cert,
+                "--key",
+                &key,
+                "-i",
+                "pump",
             ],
         ];
         ways.iter().map(|way| way.iter().map(ToString::to_string).collect()).collect()
@@ -99,9 +109,12 @@ async fn mosquitto_pub_stores_what_it_publishes() {
                 let value = f64::from(expected.len() as u32) + 0.5;
                 expected.push(value);
                 let text = format!("{{\"temperature\": {value}}}");
-                let said =
-                    run("mosquitto_pub", &way, &["-V", version, "-q", quality, "-t", UP, "-m", &text])
-                        .await;
+                let said = run(
+                    "mosquitto_pub",
+                    &way,
+                    &["-V", version, "-q", quality, "-t", UP, "-m", &text],
+                )
+                .await;
                 assert!(said.status.success(), "{version} {way:?}: {said:?}");
             }
         }
@@ -152,12 +165,8 @@ async fn mosquitto_sub_hears_what_is_sent_to_the_device() {
             let heard = ended(listening).await;
             assert_eq!(String::from_utf8_lossy(&heard.stdout), "stonechat/v1/pump/down/set on\n");
         }
-        let refused = run(
-            "mosquitto_sub",
-            &place.ways()[0],
-            &["-V", version, "-t", "stonechat/v1/#", "-t", "$SYS/#", "-E"],
-        );
-        let told = refused.await;
+        let foreign = ["-V", version, "-t", "stonechat/v1/#", "-t", "$SYS/#", "-E"];
+        let told = run("mosquitto_sub", &place.ways()[0], &foreign).await;
         let text = String::from_utf8_lossy(&told.stderr).into_owned();
         assert!(!told.status.success() || text.contains("denied"), "{version}: {told:?}");
     }
