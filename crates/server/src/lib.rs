@@ -12,6 +12,7 @@ mod dashboard;
 pub mod device;
 pub mod identity;
 pub mod ingest;
+pub mod legacy;
 pub mod limits;
 pub mod live;
 pub mod mqtt;

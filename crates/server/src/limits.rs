@@ -177,6 +177,36 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// The most readings in one message, whatever it is written in.
 pub const READINGS_PER_MESSAGE_MAX: usize = 8_192;
+/// The most connections of old packets at one time.
+pub const LEGACY_CONNECTIONS_MAX: usize = 1_024;
+/// The most of them from one source: an IPv4 address, or an IPv6 network of 64 bits.
+pub const LEGACY_CONNECTIONS_PER_SOURCE_MAX: usize = 64;
+/// The most sources that are remembered.
+pub const LEGACY_SOURCES_MAX: usize = 4_096;
+/// The ciphertexts that a source may have under way before any of them proves good.
+pub const LEGACY_CREDITS_MAX: f64 = 256.0;
+/// The ciphertexts that a source of nothing but garbage may send each second.
+pub const LEGACY_CREDITS_PER_S: f64 = 4.0;
+/// How long a connection without credit waits before it asks again.
+pub const LEGACY_CREDIT_PAUSE: Duration = Duration::from_millis(20);
+/// The ciphertexts that wait for the decrypting threads.
+pub const LEGACY_POOL_QUEUE_LEN: usize = 256;
+/// The bytes that are read at once: sixteen ciphertexts.
+pub const LEGACY_READ_LEN: usize = 4_096;
+/// How long a sender may be silent; senders were seen to send every few seconds to minutes.
+pub const LEGACY_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long the rest of a ciphertext may take.
+pub const LEGACY_ITEM_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long a sender may take to accept the public key.
+pub const LEGACY_WRITE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often a packet is tried while the store fails.
+pub const LEGACY_STORE_TRIES_MAX: usize = 60;
+/// How long it waits in between.
+pub const LEGACY_STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long accepting pauses when the operating system has no room for a connection.
+pub const LEGACY_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the connections may take to store what they have read at a stop.
+pub const LEGACY_STOP_GRACE: Duration = Duration::from_secs(5);
 // Identity.
 /// How often the directory of devices looks whether another process changed it.
 pub const DIRECTORY_POLL: Duration = Duration::from_millis(250);

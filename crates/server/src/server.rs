@@ -18,6 +18,7 @@ use crate::identity::listener::TlsListener;
 use crate::identity::tls::{ClientCertificates, server_config};
 use crate::identity::{Directory, KeyError, Registry, ServerKeys};
 use crate::ingest::Ingest;
+use crate::legacy::{self, BadPacketKey, Legacy, PacketKey};
 use crate::limits::{
     LIVE_DEVICE_INTERVAL, LIVE_DEVICES_PER_INTERVAL, LIVE_SILENCE_CHECK_MS, SHUTDOWN_GRACE,
 };
@@ -43,6 +44,12 @@ pub enum StartError {
     /// Sealed sessions cannot be served.
     #[error(transparent)]
     Sealed(#[from] SealedError),
+    /// The key of the old packets cannot be used.
+    #[error(transparent)]
+    PacketKey(#[from] BadPacketKey),
+    /// The operating system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
     /// Another program has the HTTP port.
     #[error("port in use: {0}; stop what listens there, or choose another with --{1}")]
     PortInUse(SocketAddr, &'static str),
@@ -74,6 +81,9 @@ pub struct Running {
     pub mqtts_addr: Option<SocketAddr>,
     /// Where sealed sessions are served over TCP, if they are.
     pub sealed_addr: Option<SocketAddr>,
+    /// Where old packets are taken in, if they are.
+    pub legacy_addr: Option<SocketAddr>,
+    legacy: Option<Legacy>,
     registry: Registry,
     keys: Arc<ServerKeys>,
     store: Arc<dyn Store>,
@@ -96,13 +106,20 @@ impl Server {
             Some(address) => Some(listen(address, "https").await?),
             None => None,
         };
+        let legacy = match settings.legacy.address() {
+            Some(address) => Some(listen(address, "legacy").await?),
+            None => None,
+        };
+        let legacy_addr = legacy.as_ref().map(|(_, address)| *address);
         let https_addr = https.as_ref().map(|(_, address)| *address);
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&settings.data, settings.retention())?);
         let (hub, presence) = (Hub::default(), Arc::new(Presence::default()));
-        let ingest = Arc::new(Ingest::new(store.clone(), hub.clone(), presence.clone()));
         let started = async {
             let (directory, keys) = identify(&settings, &store).await?;
+            let ingest = Ingest::new(store.clone(), hub.clone(), presence.clone());
+            let ingest = Arc::new(ingest.with_choice(directory.clone()));
+            let legacy = open_legacy(&settings, legacy, &keys, &directory, &ingest)?;
             let https_listener = https_listener(https, &keys)?;
             let doors = doors(&settings, &keys)?;
             let (secret, peers) = (keys.link_secret(), directory.clone());
@@ -119,9 +136,9 @@ impl Server {
                     return Err(error.into());
                 }
             };
-            Ok((directory, keys, https_listener, sealed, front))
+            Ok((directory, keys, ingest, legacy, https_listener, sealed, front))
         };
-        let (directory, keys, https_listener, sealed, front) = match started.await {
+        let (directory, keys, ingest, legacy, https_listener, sealed, front) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 store.close().await;
@@ -153,6 +170,8 @@ impl Server {
             mqtt_addr,
             mqtts_addr,
             sealed_addr,
+            legacy_addr,
+            legacy,
             registry,
             keys,
             store,
@@ -191,12 +210,21 @@ impl Running {
         &self.store
     }
 
+    /// Returns what became of old packets, if they are taken in.
+    #[must_use]
+    pub fn legacy_counters(&self) -> Option<&legacy::Counters> {
+        self.legacy.as_ref().map(|legacy| &**legacy.counters())
+    }
+
     /// Stops taking connections, ends those that are there, and closes the store; every message
     /// that was acknowledged is on disk anyway.
     pub async fn shutdown(self) {
         info!("stopping");
         self.front.stop().await;
         self.sealed.stop().await;
+        if let Some(legacy) = self.legacy {
+            legacy.stop().await;
+        }
         self.ending.send_replace(true);
         self.ticker.abort();
         let serving: Vec<_> = std::iter::once(self.http).chain(self.https).collect();
@@ -220,6 +248,25 @@ async fn identify(
     let keys = Arc::new(keys);
     tokio::spawn(crate::identity::keys::keep_renewed(Arc::downgrade(&keys)));
     Ok((directory, keys))
+}
+
+/// Opens the port of the old packets, if it is switched on.
+fn open_legacy(
+    settings: &Settings,
+    bound: Option<(TcpListener, SocketAddr)>,
+    keys: &ServerKeys,
+    directory: &Arc<Directory>,
+    ingest: &Arc<Ingest>,
+) -> Result<Option<Legacy>, StartError> {
+    let Some((listener, address)) = bound else {
+        return Ok(None);
+    };
+    warn!(%address, "taking in old packets, which anyone can forge; their readings are marked");
+    let key = PacketKey::from_pkcs8(keys.packets_key())?;
+    let (directory, ingest) = (directory.clone(), ingest.clone());
+    Legacy::start(listener, key, directory, ingest, settings.legacy_utc_offset)
+        .map(Some)
+        .map_err(StartError::Threads)
 }
 
 /// Makes the HTTPS listener, if there is to be one.

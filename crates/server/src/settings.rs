@@ -46,6 +46,12 @@ pub struct Settings {
     pub foreign_broker_login: PathBuf,
     /// The file of the certificates (PEM) that sign that broker's; for `mqtts://` only.
     pub foreign_broker_ca: PathBuf,
+
+    // Old packets.
+    /// Where the old, unauthenticated packets are taken in, mostly on port 12351; off unless named.
+    pub legacy: Listen,
+    /// How far the clocks of their senders are ahead of UTC.
+    pub legacy_utc_offset: UtcOffset,
 }
 
 /// How far a clock is ahead of UTC: `+09:00`, `-03:30`, `+00:00`. Summer time is not known.
@@ -127,6 +133,8 @@ impl Default for Settings {
             foreign_broker: "off".to_owned(),
             foreign_broker_login: PathBuf::new(),
             foreign_broker_ca: PathBuf::new(),
+            legacy: Listen::Off,
+            legacy_utc_offset: UtcOffset::default(),
         }
     }
 }

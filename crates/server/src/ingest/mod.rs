@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{debug, error, info};
 
 pub use self::steps::Rejection;
+pub(crate) use self::steps::first_half;
 use crate::alarm::{AlarmKind, Change};
 use crate::clock::now_ms;
-use crate::codec::Codec;
 pub use crate::codec::packet::UNAUTHENTICATED_PREFIX;
+use crate::codec::{self, Codec};
 use crate::device::DeviceId;
+use crate::identity::Directory;
 use crate::live::Hub;
 use crate::presence::Presence;
 use crate::settings::UtcOffset;
@@ -64,6 +66,12 @@ pub struct NoChoice;
 impl CodecChoice for NoChoice {
     fn codec(&self, _device: &DeviceId) -> Option<&'static Codec> {
         None
+    }
+}
+
+impl CodecChoice for Directory {
+    fn codec(&self, id: &DeviceId) -> Option<&'static Codec> {
+        self.device(id.as_str())?.codec.as_deref().and_then(codec::named)
     }
 }
 

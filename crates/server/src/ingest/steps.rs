@@ -173,7 +173,7 @@ fn key(decoded: &Decoded, language: Language, payload: &[u8]) -> MessageKey {
 }
 
 /// Shortens a digest to what the store keeps.
-fn first_half(hash: [u8; 32]) -> [u8; 16] {
+pub(crate) fn first_half(hash: [u8; 32]) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(&hash[..16]);
     half
