@@ -6,6 +6,7 @@ use stonechat_core::link::frame::{self, Delimited, Frame};
 use stonechat_core::link::message::Message;
 use stonechat_core::link::{HANDSHAKE_RANDOM_LEN, KEY_LEN, Link, SecretKey};
 use stonechat_core::pipeline::Pipeline;
+use stonechat_core::provision::{PROVISION_LEN, Provision, ProvisionError};
 use stonechat_core::wire::packet::Packet;
 use stonechat_core::wire::uplink::Uplink;
 
@@ -90,4 +91,23 @@ pub(crate) fn link(bytes: &[u8]) {
     let mut frame = bytes.to_vec();
     let _ = link.open(1, &mut frame);
     assert!(!link.is_established(), "nobody but the server can finish the handshake");
+}
+
+/// The fields of a provisioning image under a right header.
+pub(crate) fn provision(fields: &[u8]) {
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+    let mut image = b"SCPV\x01\x00\x00\x00".to_vec();
+    image.extend((fields.len() as u32).to_le_bytes());
+    let mut digest = crc.digest();
+    digest.update(&image);
+    digest.update(fields);
+    image.extend(digest.finalize().to_le_bytes());
+    image.extend(fields);
+    let parsed = Provision::parse(&image);
+    assert_ne!(parsed, Err(ProvisionError::Checksum), "the header is right");
+    if let Ok(provision) = parsed {
+        let mut written = [0; PROVISION_LEN];
+        provision.write(&mut written).expect("what was read can be written");
+        assert_eq!(Provision::parse(&written), Ok(provision));
+    }
 }

@@ -22,6 +22,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("packet", core::packet),
     ("frames", core::frames),
     ("link", core::link),
+    ("provision", core::provision),
+    ("mqtt", server::mqtt),
     ("senml_cbor", |bytes| server::decode("senml-cbor", bytes)),
     ("senml_json", |bytes| server::decode("senml-json", bytes)),
     ("flat_json", |bytes| server::decode("flat-json", bytes)),

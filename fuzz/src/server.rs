@@ -2,6 +2,7 @@
 
 use stonechat_server::codec;
 use stonechat_server::limits::READINGS_PER_MESSAGE_MAX;
+use stonechat_server::mqtt::packet::packets_of;
 
 /// When the payloads come in, in unix milliseconds.
 const RECEIVED_MS: i64 = 1_800_000_000_000;
@@ -15,5 +16,15 @@ pub(crate) fn decode(name: &str, bytes: &[u8]) {
             assert!(reading.value.is_finite(), "{reading:?}");
             assert!(codec::is_channel_name(&reading.channel), "{reading:?}");
         }
+    }
+}
+
+/// The fewest bytes of an MQTT packet.
+const PACKET_LEN_MIN: usize = 2;
+
+/// What a client sends from its first byte on.
+pub(crate) fn mqtt(bytes: &[u8]) {
+    if let Ok(packets) = packets_of(bytes) {
+        assert!(packets * PACKET_LEN_MIN <= bytes.len());
     }
 }
