@@ -4,14 +4,16 @@
 //! The load comes from a second process, by a hand-made MQTT 3.1.1 client with up to 16 messages
 //! in flight for each device. Beside it runs mosquitto, if it is installed, under the same load:
 //! it acknowledges from memory and stores nothing.
+//!
+//! Words such as `stored ack idle` after `--` measure only that; see [`MEASUREMENTS`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
 mod load;
 
 use std::error::Error;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,98 +21,173 @@ use serde_json::json;
 use stonechat_core::wire::uplink::MessageId;
 use stonechat_server::store::{Message, Reading, Retention, SqliteStore, Store};
 use stonechat_server::{DeviceId, Server, Settings};
+use tokio::runtime::Runtime;
 
+use crate::load::peer::Mosquitto;
 use crate::load::{Load, Summary};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
+/// Devices under full load.
 const DEVICES: usize = 50;
-/// Offered load at which the acknowledgement is timed.
-const OFFERED_PER_S: u32 = 30_000;
+/// Devices whose acknowledgements are timed, and what all of them offer.
+const PACED_DEVICES: usize = 1_000;
+const PACED_PER_S: u32 = 10_000;
+/// Fewer devices that offer more.
+const BUSY_PER_S: u32 = 30_000;
+/// Connections that do nothing.
+const IDLE_CONNECTIONS: usize = 10_000;
 const SPAN: Duration = Duration::from_secs(3);
 /// Each is measured so often, in turn with the peer; the middle value counts.
 const ROUNDS: usize = 3;
 const STORE_MESSAGES: u32 = 60_000;
 const STORE_READINGS: usize = 32;
 
-/// What the rounds showed.
-#[derive(Default)]
-struct Rounds {
-    full: Vec<Summary>,
-    full_peer: Vec<Summary>,
-    paced: Vec<Summary>,
-    paced_peer: Vec<Summary>,
-    processor_us: Vec<f64>,
-    rows_per_s: Vec<f64>,
+type Measure = fn(&Runtime) -> Outcome<Vec<Row>>;
+
+/// What is measured under which word: one line each, and one function that returns rows.
+const MEASUREMENTS: &[(&str, Measure)] = &[
+    // First, as it looks at this process's memory.
+    ("idle", idle),
+    ("stored", stored),
+    ("ack", ack),
+    ("rows", rows),
+];
+
+/// A figure, beside a peer's.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) peer: Option<(&'static str, f64)>,
 }
+
+impl Row {
+    pub(crate) fn new(name: &'static str, value: f64, unit: &'static str) -> Self {
+        Self { name, value, unit, peer: None }
+    }
+
+    pub(crate) fn beside(self, peer: &'static str, value: Option<f64>) -> Self {
+        Self { peer: value.map(|value| (peer, value)), ..self }
+    }
+}
+
+const PEER: &str = "mosquitto (in memory, stores nothing)";
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == load::FLAG) {
-        return load::run(&arguments[1..]);
+    match arguments.first().map(String::as_str) {
+        Some(load::FLAG) => return load::run(&arguments[1..]),
+        Some(load::idle::FLAG) => return load::idle::run(&arguments[1..]),
+        _ => {}
     }
-    let value_of = |flag: &str| {
-        let at = arguments.iter().position(|argument| argument == flag)?;
-        arguments.get(at + 1)?.parse::<u32>().ok()
-    };
-    let devices = value_of("--devices").map_or(DEVICES, |devices| devices as usize);
-    let offered = value_of("--offered").unwrap_or(OFFERED_PER_S);
-    let runtime = tokio::runtime::Runtime::new()?;
-    let mut rounds = Rounds::default();
-    for _ in 0..ROUNDS {
-        rounds.full_peer.extend(peer(devices, 0)?);
-        let before_s = processor_s()?;
-        let full = runtime.block_on(server(devices, 0))?;
-        let spent_us = (processor_s()? - before_s) * 1e6;
-        rounds.processor_us.push(spent_us / full.acknowledged as f64);
-        rounds.full.push(full);
-        rounds.paced_peer.extend(peer(devices, offered)?);
-        rounds.paced.push(runtime.block_on(server(devices, offered))?);
-        rounds.rows_per_s.push(runtime.block_on(rows_per_s())?);
-    }
+    let runtime = Runtime::new()?;
     let json = arguments.iter().any(|argument| argument == "--json");
-    report(rounds, offered, json);
+    let named = |word: &str| arguments.iter().any(|argument| argument == word);
+    let all = MEASUREMENTS.iter().all(|(word, _)| !named(word));
+    for (word, measure) in MEASUREMENTS {
+        if all || named(word) {
+            measure(&runtime)?.iter().for_each(|row| print(row, json));
+        }
+    }
     Ok(())
 }
 
-fn report(rounds: Rounds, offered: u32, json: bool) {
-    let of = |summaries: &[Summary], value: fn(&Summary) -> f64| {
-        middle(summaries.iter().map(value).collect())
-    };
-    let (per_s, p50, p99) = (|s: &Summary| s.per_s, |s: &Summary| s.p50_ms, |s: &Summary| s.p99_ms);
-    let Rounds { full, full_peer, paced, paced_peer, processor_us, rows_per_s } = rounds;
-    let lines = [
-        ("ingest.stored_per_s", of(&full, per_s), "messages/s", of(&full_peer, per_s)),
-        ("ingest.full_load_ack_p99_ms", of(&full, p99), "ms", of(&full_peer, p99)),
-        ("ingest.processor_us_per_message", middle(processor_us), "us", None),
-        ("ingest.offered_per_s", Some(f64::from(offered)), "messages/s", None),
-        ("ingest.paced_per_s", of(&paced, per_s), "messages/s", of(&paced_peer, per_s)),
-        ("ingest.ack_p50_ms", of(&paced, p50), "ms", of(&paced_peer, p50)),
-        ("ingest.ack_p99_ms", of(&paced, p99), "ms", of(&paced_peer, p99)),
-        ("store.rows_per_s", middle(rows_per_s), "readings/s", None),
-    ];
-    for (name, value, unit, peer_value) in lines {
-        let Some(value) = value else { continue };
-        if json {
-            print_json(name, value, unit, peer_value);
-        } else {
-            let beside = peer_value.map_or(String::new(), |peer| format!("   mosquitto {peer:.3}"));
-            println!("{name:<34} {value:>14.3} {unit}{beside}");
-        }
+fn print(row: &Row, json: bool) {
+    let Row { name, value, unit, peer } = row;
+    if !json {
+        let beside = peer.map_or(String::new(), |(_, value)| format!("   beside {value:.3}"));
+        println!("{name:<34} {value:>14.3} {unit}{beside}");
+        return;
     }
-}
-
-fn print_json(name: &str, value: f64, unit: &str, peer_value: Option<f64>) {
     let mut line = json!({ "name": name, "value": value, "unit": unit });
-    if let Some(peer_value) = peer_value {
-        line["peer"] = json!("mosquitto (in memory, stores nothing)");
+    if let Some((peer, peer_value)) = peer {
+        line["peer"] = json!(peer);
         line["peer_value"] = json!(peer_value);
         line["ratio"] = json!(value / peer_value);
     }
     println!("{line}");
 }
 
-fn middle(mut values: Vec<f64>) -> Option<f64> {
+fn idle(runtime: &Runtime) -> Outcome<Vec<Row>> {
+    let idle = runtime.block_on(load::idle::measure(IDLE_CONNECTIONS))?;
+    Ok(vec![
+        Row::new("ingest.idle_tls_kb", idle.ours_kb, "KiB/connection")
+            .beside("mosquitto with TLS", idle.peer_kb),
+        Row::new("ingest.handshakes_per_s", idle.handshakes_per_s, "handshakes/s"),
+    ])
+}
+
+fn stored(runtime: &Runtime) -> Outcome<Vec<Row>> {
+    let (mut full, mut full_peer, mut processor_us) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        full_peer.extend(peer(DEVICES, 0)?);
+        let before_s = processor_s()?;
+        let summary = runtime.block_on(server(DEVICES, 0))?;
+        let spent_us = (processor_s()? - before_s) * 1e6;
+        processor_us.push(spent_us / summary.acknowledged as f64);
+        full.push(summary);
+    }
+    let of = |value: fn(&Summary) -> f64, name, unit| {
+        let peer = middle(full_peer.iter().map(value));
+        Some(Row::new(name, middle(full.iter().map(value))?, unit).beside(PEER, peer))
+    };
+    let rows = [
+        of(|summary| summary.per_s, "ingest.stored_per_s", "messages/s"),
+        of(|summary| summary.p99_ms, "ingest.full_load_ack_p99_ms", "ms"),
+        middle(processor_us).map(|us| Row::new("ingest.processor_us_per_message", us, "us")),
+    ];
+    Ok(rows.into_iter().flatten().collect())
+}
+
+fn ack(runtime: &Runtime) -> Outcome<Vec<Row>> {
+    let mut rows = paced(
+        runtime,
+        PACED_DEVICES,
+        PACED_PER_S,
+        ["ingest.paced_per_s", "ingest.ack_p50_ms", "ingest.ack_p99_ms"],
+    )?;
+    rows.extend(paced(
+        runtime,
+        DEVICES,
+        BUSY_PER_S,
+        ["ingest.busy_per_s", "ingest.busy_ack_p50_ms", "ingest.busy_ack_p99_ms"],
+    )?);
+    Ok(rows)
+}
+
+fn paced(
+    runtime: &Runtime,
+    devices: usize,
+    per_s: u32,
+    names: [&'static str; 3],
+) -> Outcome<Vec<Row>> {
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        peers.extend(peer(devices, per_s)?);
+        ours.push(runtime.block_on(server(devices, per_s))?);
+    }
+    let values: [fn(&Summary) -> f64; 3] =
+        [|summary| summary.per_s, |summary| summary.p50_ms, |summary| summary.p99_ms];
+    let units = ["messages/s", "ms", "ms"];
+    let rows = names.into_iter().zip(values).zip(units).filter_map(|((name, value), unit)| {
+        let peer = middle(peers.iter().map(value));
+        Some(Row::new(name, middle(ours.iter().map(value))?, unit).beside(PEER, peer))
+    });
+    Ok(rows.collect())
+}
+
+fn rows(runtime: &Runtime) -> Outcome<Vec<Row>> {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(runtime.block_on(rows_per_s())?);
+    }
+    let row = middle(rounds).map(|per_s| Row::new("store.rows_per_s", per_s, "readings/s"));
+    Ok(row.into_iter().collect())
+}
+
+fn middle(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
@@ -161,47 +238,14 @@ fn second_process(load: &Load, token_file: &Path) -> Outcome<Summary> {
 
 /// Loads mosquitto in the same way, if it is there.
 fn peer(devices: usize, per_s: u32) -> Outcome<Option<Summary>> {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let config = folder.path().join("mosquitto.conf");
-    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n");
-    std::fs::write(&config, text)?;
-    let program = if Path::new("/usr/sbin/mosquitto").is_file() {
-        "/usr/sbin/mosquitto"
-    } else {
-        "mosquitto"
-    };
-    let spawned = Command::new(program)
-        .arg("-c")
-        .arg(&config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(child) = spawned else {
-        eprintln!("mosquitto is not installed; running without a peer");
+    let Some(mosquitto) = Mosquitto::start(None)? else {
         return Ok(None);
     };
-    let _guard = Stop(child);
-    let broker = SocketAddr::from(([127, 0, 0, 1], port));
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while TcpStream::connect(broker).is_err() {
-        if Instant::now() > deadline {
-            return Err("mosquitto does not listen".into());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let token_file = folder.path().join("tokens");
     std::fs::write(&token_file, vec!["none"; devices].join("\n"))?;
-    second_process(&Load { broker, devices, per_s, span: SPAN }, &token_file).map(Some)
-}
-
-struct Stop(Child);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    let load = Load { broker: mosquitto.address, devices, per_s, span: SPAN };
+    second_process(&load, &token_file).map(Some)
 }
 
 /// Appends directly to the store, from as many tasks as there are devices.

@@ -198,6 +198,12 @@ impl Running {
         &self.keys
     }
 
+    /// Counts the devices that are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.front.connected()
+    }
+
     /// Returns what sends messages to devices that are connected by MQTT.
     #[must_use]
     pub fn downlink(&self) -> Downlink {

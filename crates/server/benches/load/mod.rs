@@ -1,5 +1,8 @@
 //! The load: devices that publish with quality of service 1, in a process of their own.
 
+pub(crate) mod idle;
+pub(crate) mod peer;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -166,6 +166,12 @@ impl Front {
         self.tls
     }
 
+    /// Counts the devices that are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.house.sessions.count()
+    }
+
     /// Returns how often a bound was hit.
     #[must_use]
     pub fn counters(&self) -> &Counters {

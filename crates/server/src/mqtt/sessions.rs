@@ -225,6 +225,10 @@ impl Sessions {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.by_device.read().len()
+    }
+
     fn of(&self, device: &DeviceId) -> Option<Arc<Session>> {
         self.by_device.read().get(device).cloned()
     }
