@@ -151,6 +151,7 @@ impl Server {
             hub,
             presence,
             ingest,
+            mqtt: front.counters().clone(),
             hosts: Arc::new(Hosts::new(settings.allowed_hosts)),
             started_ms: now_ms(),
             silent_after_ms: i64::from(settings.silent_after_s) * 1_000,

@@ -15,7 +15,7 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
     let totals = context.store.totals().await?;
-    let counters = context.ingest.counters();
+    let (counters, mqtt) = (context.ingest.counters(), &context.mqtt);
     let since_start = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let mut text = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: u64| {
@@ -70,6 +70,14 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
         "Messages of devices without a clock.",
         since_start(&counters.clock_replaced),
     );
+    for (name, help, counter) in [
+        ("turned_away", "Connections closed at once, as there are too many.", &mqtt.turned_away),
+        ("handshakes_failed", "Handshakes that were slow or no MQTT.", &mqtt.handshakes_failed),
+        ("refused", "Clients that are not who they claim to be.", &mqtt.refused),
+        ("faults", "Connections that ended as the client broke the rules.", &mqtt.faults),
+    ] {
+        put(&format!("mqtt_{name}_total"), "counter", help, since_start(counter));
+    }
     put("readings_stored", "gauge", "Readings ever stored.", totals.readings);
     put("storage_bytes", "gauge", "Bytes on disk.", totals.storage_bytes);
     put("live_clients", "gauge", "Clients that watch live.", context.hub.watchers() as u64);

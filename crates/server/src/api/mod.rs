@@ -42,6 +42,8 @@ pub struct Context {
     pub presence: Arc<Presence>,
     /// Counts what came in.
     pub ingest: Arc<Ingest>,
+    /// Counts what was refused by MQTT.
+    pub mqtt: Arc<crate::mqtt::Counters>,
     /// By which names browsers may address the server.
     pub hosts: Arc<Hosts>,
     /// When the server started, in unix milliseconds.

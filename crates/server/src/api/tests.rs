@@ -35,6 +35,7 @@ async fn site() -> Site {
     let ingest = Arc::new(Ingest::new(store.clone(), hub.clone(), presence.clone()));
     let (sender, ending) = watch::channel(false);
     let context = Context {
+        mqtt: Arc::default(),
         store,
         hub,
         presence,

@@ -22,6 +22,7 @@ use super::packet::{Connect, Fault, Incoming, Version};
 use super::sessions::{Delivery, Session, Undelivered};
 use super::{House, door};
 use crate::clock::now_ms;
+use crate::device::DeviceId;
 use crate::ingest::{Arrival, Outcome, Prepared, Route};
 use crate::limits::{
     MQTT_BATCH_MAX, MQTT_CUT_GRACE, MQTT_DOWNLINK_IN_FLIGHT_MAX, MQTT_HANDSHAKE_TIMEOUT,
@@ -175,6 +176,8 @@ struct Talk<'a, S> {
     unacknowledged: VecDeque<(NonZeroU16, oneshot::Sender<Result<Delivery, Undelivered>>)>,
     unacknowledged_max: usize,
     next_id: NonZeroU16,
+    /// Whether a message was refused before.
+    complained: bool,
     /// Whether what was written last broke off, so that nothing can follow.
     broken: bool,
 }
@@ -214,6 +217,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
             unacknowledged: VecDeque::new(),
             unacknowledged_max: usize::from(connect.receive_max).min(MQTT_DOWNLINK_IN_FLIGHT_MAX),
             next_id: NonZeroU16::MIN,
+            complained: false,
             broken: false,
         }
     }
@@ -347,7 +351,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         }
         let device = self.session.device();
         if !topic::may_publish(device, &publish.topic) {
-            warn!(%device, topic = &*publish.topic, "refused a message outside the device's topics");
+            let device = device.clone();
+            self.complain(&device, &publish.topic, "refused a message outside the device's topics");
             // Only version 5 can refuse a single message, and only one that is acknowledged.
             if self.version == Version::V3 || id.is_none() {
                 return Err(Ending::ForeignTopic);
@@ -438,7 +443,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         Ok(())
     }
 
-    fn subscribe(&self, filter: String, qos: QoS) -> Grant {
+    fn subscribe(&mut self, filter: String, qos: QoS) -> Grant {
         let device = self.session.device();
         let reason = match topic::may_subscribe(device, &filter) {
             Ok(()) => {
@@ -452,8 +457,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
             Err(BadFilter::Shared) => SubscribeAckReason::SharedSubscriptionNotSupported,
             Err(BadFilter::Foreign) => SubscribeAckReason::NotAuthorized,
         };
-        warn!(%device, filter, ?reason, "refused a subscription");
+        let device = device.clone();
+        self.complain(&device, &filter, "refused a subscription");
         Grant::Refused(reason)
+    }
+
+    /// Warns once for a connection, or whoever is let in could fill the log.
+    fn complain(&mut self, device: &DeviceId, topic: &str, what: &str) {
+        if std::mem::replace(&mut self.complained, true) {
+            debug!(%device, topic, "{what}");
+        } else {
+            warn!(%device, topic, "{what}");
+        }
     }
 
     fn acknowledged(&mut self, packet_id: NonZeroU16, taken: bool) {

@@ -103,7 +103,7 @@ struct House {
     sources: Arc<Sources>,
     handshakes: Arc<Semaphore>,
     connections: Arc<Semaphore>,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 /// A front end that runs.
@@ -127,6 +127,9 @@ impl Front {
         sealed: Arc<Topics>,
     ) -> Result<Self, FrontError> {
         let plain = listener::bind(doors.plain, "mqtt")?;
+        if !doors.plain.ip().is_loopback() {
+            warn!(address = %doors.plain, "MQTT without TLS beyond this machine: whoever is on the way reads tokens and readings; devices elsewhere belong on --mqtts");
+        }
         let tls = match doors.tls {
             Some((address, config)) => Some((listener::bind(address, "mqtts")?, config)),
             None => None,
@@ -140,7 +143,7 @@ impl Front {
             sources: Arc::default(),
             handshakes: Arc::new(Semaphore::new(MQTT_HANDSHAKES_MAX)),
             connections: Arc::new(Semaphore::new(MQTT_CONNECTIONS_MAX)),
-            counters: Counters::default(),
+            counters: Arc::default(),
         });
         let (ending, ended) = watch::channel(false);
         let plain_address = plain.local_addr().unwrap_or(doors.plain);
@@ -174,7 +177,7 @@ impl Front {
 
     /// Returns how often a bound was hit.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.house.counters
     }
 
