@@ -178,11 +178,11 @@ async fn what_could_not_be_stored_is_not_acknowledged() {
     let database = site.folder.path().join("data/stonechat.sqlite");
     let other = rusqlite::Connection::open(database).expect("there");
     other.busy_timeout(Duration::from_secs(5)).expect("set");
-    other.execute_batch("ALTER TABLE message RENAME TO gone").expect("renamed");
+    other.execute_batch("ALTER TABLE batch RENAME TO gone").expect("renamed");
     let bytes = payload("pump", 1, 5.0);
     let answer = connect().await.publish("stonechat/v1/pump/up", bytes.clone()).await;
     assert!(answer.is_err(), "acknowledged although nothing is stored");
-    other.execute_batch("ALTER TABLE gone RENAME TO message").expect("renamed");
+    other.execute_batch("ALTER TABLE gone RENAME TO batch").expect("renamed");
     connect().await.publish("stonechat/v1/pump/up", bytes).await.expect("stored now");
     assert_eq!(site.values("pump", "a").await, [5.0]);
     site.server.shutdown().await;
