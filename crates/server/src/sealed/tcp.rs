@@ -341,6 +341,9 @@ impl Inbound<'_> {
             self.named = frame.session();
             match frame {
                 Frame::Hello { session, noise } => {
+                    if self.pending_or_current(session).is_some() {
+                        return Err(LinkError::Replayed.into());
+                    }
                     if !self.site.doors.may_shake_hands(self.source) {
                         return Err(End::TooOften);
                     }

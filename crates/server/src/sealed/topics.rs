@@ -181,6 +181,13 @@ impl Topics {
             debug!(%device, "a handshake on the topic of no such device was refused");
             return Some(rejected(session).to_vec());
         }
+        let known = |sessions: &Sessions| sessions.knows(session);
+        if state.devices.get(device).is_some_and(known) {
+            // Doubled on its way, or said again by somebody else: the first answer counts, and
+            // no session may be pushed aside by its own hello.
+            debug!(%device, session, "a hello came again and was ignored");
+            return None;
+        }
         if !state.handshakes_per_device.take(device.clone(), now)
             || !state.handshakes.take(HANDSHAKES, now)
         {
@@ -197,7 +204,6 @@ impl Topics {
         match answered {
             Ok((session, welcome)) => {
                 let sessions = state.devices.entry(device.clone()).or_default();
-                sessions.pending.retain(|pending| pending.number() != session.number());
                 if sessions.pending.len() >= SEALED_PENDING_PER_DEVICE_MAX {
                     sessions.pending.pop_front();
                 }
@@ -256,6 +262,12 @@ impl Topics {
         let known = self.responder.peers().has_link_key(device);
         let may = known && state.rejections.take(device.clone(), now);
         may.then(|| rejected(session).to_vec())
+    }
+}
+
+impl Sessions {
+    fn knows(&self, number: u32) -> bool {
+        self.current.iter().chain(&self.pending).any(|session| session.number() == number)
     }
 }
 

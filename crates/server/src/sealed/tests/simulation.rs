@@ -303,3 +303,30 @@ async fn what_is_acknowledged_is_stored_once_whatever_the_network_does() {
         simulate(seed).await;
     }
 }
+
+#[tokio::test]
+async fn a_hello_that_comes_again_pushes_no_session_aside() {
+    let world = World::new(&["pump"]).await;
+    let server = world.server();
+    let now = Instant::now();
+    let mut pump = Node::new("pump", PUMP_SECRET);
+    let mut random = Random(5);
+    let hello = pump.link.hello(0, random.bytes()).expect("a key");
+    let up = [(id("pump"), &hello[..])];
+    let welcome = server.take_all_at(&up, now).await;
+    // Doubled before the session is confirmed, and again after.
+    assert_eq!(welcome.len(), 1);
+    assert!(server.take_all_at(&up, now).await.is_empty());
+    pump.hear(0, welcome[0].1.clone());
+    for value in 1..4 {
+        pump.measure(value);
+        let mut frames = Vec::new();
+        pump.send(0, &mut random, &mut frames);
+        let frames: Vec<_> = frames.iter().map(|frame| (id("pump"), &frame[..])).collect();
+        for (_, answer) in server.take_all_at(&frames, now).await {
+            pump.hear(0, answer);
+        }
+        assert!(pump.acknowledged.contains(&value));
+        assert!(server.take_all_at(&up, now).await.is_empty());
+    }
+}
