@@ -4,6 +4,7 @@
 //! [`codec`], into the [`store`], which moves the [`alarm`]s in the same transaction, and goes out
 //! to those who watch through [`live`]. Users and the dashboard read through the [`api`]. [`server`] puts it all together.
 
+pub mod access;
 pub mod alarm;
 pub mod api;
 pub mod clock;

@@ -295,3 +295,77 @@ pub const FOREIGN_KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub const FOREIGN_RETRY_MIN: Duration = Duration::from_millis(200);
 /// ... which doubles up to this.
 pub const FOREIGN_RETRY_MAX: Duration = Duration::from_secs(10);
+
+// Accounts, sessions, tokens, the audit log and rate limits (access).
+
+/// The memory of one argon2id hash, in KiB; with the two below the least that OWASP advises.
+pub const ARGON2_MEMORY_KIB: u32 = 19_456;
+/// The passes of one argon2id hash over its memory.
+pub const ARGON2_PASSES: u32 = 2;
+/// The lanes of one argon2id hash.
+pub const ARGON2_LANES: u32 = 1;
+/// The passwords that are hashed at one time.
+pub const PASSWORD_CHECKS_AT_ONCE: usize = 1;
+/// The passwords that wait to be hashed; further ones are turned away.
+pub const PASSWORD_QUEUE_LEN: usize = 32;
+/// The shortest new password, in characters.
+pub const PASSWORD_LEN_MIN: usize = 12;
+/// The longest password, in bytes.
+pub const PASSWORD_LEN_MAX: usize = 256;
+/// The longest name of an account or an API token, in bytes.
+pub const ACCOUNT_NAME_LEN_MAX: usize = 64;
+/// The most accounts.
+pub const ACCOUNTS_MAX: usize = 1_000;
+/// The random bytes by which a session or token is found.
+pub const CREDENTIAL_ID_BYTES: usize = 8;
+/// The random bytes that are its secret.
+pub const CREDENTIAL_SECRET_BYTES: usize = 32;
+/// The most sessions of one account; a new one ends the one used longest ago.
+pub const SESSIONS_PER_ACCOUNT_MAX: usize = 16;
+/// A session that was not used for this long is over.
+pub const SESSION_IDLE_MS: i64 = 12 * 60 * 60 * 1000;
+/// A session is over this long after signing in, however it was used.
+pub const SESSION_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// How old the note of the last use of a session or token may get.
+pub const LAST_USE_AGE_MS: i64 = 60 * 1000;
+/// How often a live stream looks whether its session or token still holds.
+pub const LIVE_ACCESS_CHECK: Duration = Duration::from_secs(1);
+/// How often sessions that are over are removed.
+pub const ACCESS_SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// The longest description of a browser that is kept with its session, in characters.
+pub const AGENT_LEN_MAX: usize = 160;
+/// How long a set-up link holds.
+pub const SET_UP_LINK_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long the link of a demo holds.
+pub const DEMO_LINK_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// The most API tokens.
+pub const API_TOKENS_MAX: usize = 1_000;
+/// The days for which an API token holds, unless asked otherwise.
+pub const API_TOKEN_LIFE_DAYS: u32 = 90;
+/// The most days for which an API token holds.
+pub const API_TOKEN_LIFE_DAYS_MAX: u32 = 3_650;
+/// The records that are read at a time.
+pub const ACCESS_PAGE: usize = 256;
+/// How often a change is tried again when another one came between.
+pub const ACCESS_RETRIES_MAX: usize = 16;
+/// The longest field of an audit entry, in characters; the rest is cut.
+pub const AUDIT_FIELD_LEN_MAX: usize = 200;
+/// The audit entries in one answer, unless asked otherwise.
+pub const AUDIT_PAGE: usize = 100;
+/// The most audit entries in one answer.
+pub const AUDIT_PAGE_MAX: usize = 500;
+/// The most faults of an audit log that are named.
+pub const AUDIT_FAULTS_MAX: usize = 100;
+/// The most keys whose rate is remembered for each kind of limit.
+pub const RATE_KEYS_MAX: usize = 16_384;
+/// The failed sign-ins from one source to one account after which the back-off begins.
+pub const SIGN_IN_FAILURES_FREE: u32 = 5;
+/// The failed sign-ins to one account, from anywhere, after which the back-off begins for sources
+/// from which it was not signed in to before.
+pub const SIGN_IN_FAILURES_FREE_ANYWHERE: u32 = 20;
+/// The first wait of the back-off, in milliseconds; each further failure doubles it.
+pub const SIGN_IN_BACKOFF_FIRST_MS: i64 = 1_000;
+/// The longest wait of the back-off.
+pub const SIGN_IN_BACKOFF_MAX_MS: i64 = 5 * 60 * 1000;
+/// Failed sign-ins are forgotten after this long without another.
+pub const SIGN_IN_FAILURES_KEPT_MS: i64 = 60 * 60 * 1000;

@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{info, warn};
 
-use crate::api::{self, Context, Device, Hosts};
+use crate::access::{Access, Actor};
+use crate::api::{self, Context, Device, Hosts, Peer};
 use crate::clock::now_ms;
 use crate::identity::listener::TlsListener;
 use crate::identity::tls::{ClientCertificates, server_config};
@@ -20,7 +22,8 @@ use crate::identity::{Directory, KeyError, Registry, ServerKeys};
 use crate::ingest::Ingest;
 use crate::legacy::{self, BadPacketKey, Legacy, PacketKey};
 use crate::limits::{
-    LIVE_DEVICE_INTERVAL, LIVE_DEVICES_PER_INTERVAL, LIVE_SILENCE_CHECK_MS, SHUTDOWN_GRACE,
+    ACCESS_SWEEP_INTERVAL, LIVE_DEVICE_INTERVAL, LIVE_DEVICES_PER_INTERVAL, LIVE_SILENCE_CHECK_MS,
+    SHUTDOWN_GRACE,
 };
 use crate::live::Hub;
 use crate::mqtt::{Doors, Downlink, Front, FrontError};
@@ -89,10 +92,12 @@ pub struct Running {
     store: Arc<dyn Store>,
     front: Front,
     sealed: SealedFront,
+    access: Arc<Access>,
     ending: watch::Sender<bool>,
     http: JoinHandle<()>,
     https: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
 }
 
 impl Server {
@@ -145,6 +150,7 @@ impl Server {
                 return Err(error);
             }
         };
+        let access = Arc::new(Access::new(store.clone()));
         let (ending, ended) = watch::channel(false);
         let context = Context {
             store: store.clone(),
@@ -152,12 +158,15 @@ impl Server {
             presence,
             ingest,
             mqtt: front.counters().clone(),
-            hosts: Arc::new(Hosts::new(settings.allowed_hosts)),
+            hosts: Arc::new(Hosts::new(settings.allowed_hosts).behind(settings.trusted_proxies)),
+            access: access.clone(),
+            metrics_on_loopback: settings.metrics_on_loopback,
             started_ms: now_ms(),
             silent_after_ms: i64::from(settings.silent_after_s) * 1_000,
             ending: ended,
         };
         let ticker = tokio::spawn(publish_devices(context.clone()));
+        let sweeper = tokio::spawn(sweep(access.clone(), settings.audit_days));
         let https = https_listener.map(|listener| tokio::spawn(serve(listener, context.clone())));
         let http = tokio::spawn(serve(listener, context));
         let (mqtt_addr, mqtts_addr) = (front.address(), front.tls_address());
@@ -178,10 +187,12 @@ impl Server {
             store,
             front,
             sealed,
+            access,
             ending,
             http,
             https,
             ticker,
+            sweeper,
         })
     }
 }
@@ -223,6 +234,12 @@ impl Running {
         self.legacy.as_ref().map(|legacy| &**legacy.counters())
     }
 
+    /// Returns accounts, sessions, tokens and the audit log.
+    #[must_use]
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
     /// Stops taking connections, ends those that are there, and closes the store; every message
     /// that was acknowledged is on disk anyway.
     pub async fn shutdown(self) {
@@ -234,6 +251,7 @@ impl Running {
         }
         self.ending.send_replace(true);
         self.ticker.abort();
+        self.sweeper.abort();
         let serving: Vec<_> = std::iter::once(self.http).chain(self.https).collect();
         let aborts: Vec<_> = serving.iter().map(JoinHandle::abort_handle).collect();
         if tokio::time::timeout(SHUTDOWN_GRACE, join_all(serving)).await.is_err() {
@@ -321,14 +339,34 @@ async fn serve<L>(listener: L, context: Context)
 where
     L: Listener,
     L::Addr: std::fmt::Debug,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
 {
     let mut ending = context.ending.clone();
     let ended = async move {
         let _ = ending.wait_for(|&ending| ending).await;
     };
-    let served = axum::serve(listener, api::router(context)).with_graceful_shutdown(ended).await;
+    let app = api::router(context).into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, app).with_graceful_shutdown(ended).await;
     if let Err(error) = served {
         tracing::error!(%error, "HTTP ended");
+    }
+}
+
+/// Removes, now and then, sessions and links that are over, and old audit entries.
+async fn sweep(access: Arc<Access>, audit_days: u32) {
+    let mut interval = tokio::time::interval(ACCESS_SWEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        let now_ms = now_ms();
+        if let Err(error) = access.sweep(now_ms).await {
+            warn!(%error, "sessions that are over could not be removed");
+        }
+        if audit_days > 0 {
+            let before_ms = now_ms - i64::from(audit_days) * 24 * 60 * 60 * 1_000;
+            if let Err(error) = access.audit().prune(before_ms, &Actor::server()).await {
+                warn!(%error, "old audit entries could not be removed");
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a server can be told.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -31,6 +31,14 @@ pub struct Settings {
     // MQTT.
     /// Where devices connect by MQTT within TLS 1.3 besides; off unless named.
     pub mqtts: Listen,
+
+    // Access.
+    /// Addresses of reverse proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether `/metrics` needs no token from this computer.
+    pub metrics_on_loopback: bool,
+    /// Days for which the audit log is kept; 0 keeps it for ever.
+    pub audit_days: u32,
 
     // Identity.
     /// Where dashboard and API are served over TLS 1.3 besides; off unless named.
@@ -128,6 +136,9 @@ impl Default for Settings {
             silent_after_s: 60,
             retention_days: 0,
             mqtts: Listen::Off,
+            trusted_proxies: Vec::new(),
+            metrics_on_loopback: false,
+            audit_days: 0,
             https: Listen::Off,
             sealed: Listen::Off,
             foreign_broker: "off".to_owned(),

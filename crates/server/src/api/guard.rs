@@ -1,12 +1,24 @@
-//! What every request passes: a name check against rebound names and foreign pages, a time
-//! limit, and headers that tell browsers what a page may do.
+//! What every request passes: a name check against rebound names and foreign pages, the rights and
+//! the pace that the table of [`super::access`] demands, a time limit, and headers that tell
+//! browsers what a page may do.
 
-use axum::extract::{Request, State};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::serve::IncomingStream;
+use tokio::net::TcpListener;
 
+use super::access::{Found, Frequency, Row, STRANGERS, find};
 use super::{Context, Problem};
+use crate::access::{
+    API_TOKEN_PREFIX, AccessError, Act, Ending, Need, Origin, Principal, SourceNet,
+};
+use crate::clock::now_ms;
 use crate::limits::REQUEST_TIMEOUT;
 
 const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
@@ -26,12 +38,76 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
     names: Vec<String>,
+    proxies: Vec<IpAddr>,
+}
+
+/// What is known of the connection by which a request came; each listener adds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The other end.
+    pub address: SocketAddr,
+    /// Whether it is encrypted.
+    pub https: bool,
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self { address: *stream.remote_addr(), https: false }
+    }
 }
 
 impl Hosts {
     /// Takes names (without ports) besides the loopback ones.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        Self { names: names.into_iter().map(|name| name.to_ascii_lowercase()).collect() }
+        let names = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+        Self { names, proxies: Vec::new() }
+    }
+
+    /// Believes these addresses when they say for whom they ask.
+    #[must_use]
+    pub fn behind(self, proxies: Vec<IpAddr>) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// Finds out where a request comes from.
+    fn origin(&self, peer: Option<Peer>, headers: &HeaderMap) -> Origin {
+        let Some(peer) = peer else { return Origin::default() };
+        let direct = Origin { address: peer.address.ip().to_canonical(), https: peer.https };
+        if !self.proxies.contains(&direct.address) {
+            return direct;
+        }
+        let text = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let hops = text("x-forwarded-for").flat_map(|hops| hops.split(','));
+        // The nearest proxy adds at the end; what stands before the first foreign one is hearsay.
+        let hops: Vec<&str> = hops.collect();
+        let hops = hops.iter().rev().map_while(|hop| hop.trim().parse::<IpAddr>().ok());
+        let mut last = direct.address;
+        for hop in hops {
+            last = hop.to_canonical();
+            if !self.proxies.contains(&last) {
+                break;
+            }
+        }
+        let https = text("x-forwarded-proto").last().is_some_and(|proto| proto.trim() == "https");
+        Origin { address: last, https: https || peer.https }
+    }
+
+    /// Tells whether a request that changes something with a session's rights was made by a page
+    /// of this server: the cookie alone does not say so, as a page at another port of the same
+    /// name counts as the same site.
+    fn is_own_page(&self, headers: &HeaderMap) -> bool {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+        match (text("sec-fetch-site"), text("origin")) {
+            (Some(site), _) => site == "same-origin",
+            (None, Some(origin)) => {
+                let rest = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+                let Some(authority) = rest else { return false };
+                let host = text("host").unwrap_or("");
+                authority.eq_ignore_ascii_case(host)
+                    || self.names.contains(&without_port(authority).to_ascii_lowercase())
+            }
+            (None, None) => false,
+        }
     }
 
     /// Tells whether a `Host` header, with or without port, names this server.
@@ -62,10 +138,19 @@ pub(super) async fn hosts(
     request: Request,
     next: Next,
 ) -> Response {
-    match examine(&context.hosts, request.method(), request.headers(), request.uri().host()) {
+    let row = row_of(&request);
+    let by_device = matches!(row, Some(Found::Row(Row { need: Need::Ingest, .. })));
+    let (method, headers) = (request.method(), request.headers());
+    match examine(&context.hosts, method, headers, request.uri().host(), by_device) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Finds the row of the route that a request takes; the dashboard's files have none.
+fn row_of(request: &Request) -> Option<Found> {
+    let path = request.extensions().get::<MatchedPath>()?;
+    Some(find(request.method(), path.as_str()))
 }
 
 fn examine(
@@ -73,6 +158,7 @@ fn examine(
     method: &Method,
     headers: &HeaderMap,
     uri_host: Option<&str>,
+    by_device: bool,
 ) -> Result<(), Problem> {
     let forbidden = |detail| Err(Problem::new(StatusCode::FORBIDDEN, detail));
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or(""));
@@ -94,6 +180,10 @@ fn examine(
     if text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site == "cross-site") {
         return forbidden("requests of pages from other sites are refused");
     }
+    // Devices have no cookie that a page could abuse, and many ways to write.
+    if by_device {
+        return Ok(());
+    }
     let json = text(header::CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.split(';').next().unwrap_or("").trim();
         kind.eq_ignore_ascii_case("application/json")
@@ -105,6 +195,185 @@ fn examine(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "send the header `content-type: application/json`",
         ))
+    }
+}
+
+/// Lets a request through if who makes it may, and not too often; notes what people do.
+pub(super) async fn access(
+    State(context): State<Context>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let row = match row_of(&request) {
+        None => return next.run(request).await,
+        Some(Found::Row(row)) => row,
+        // The route answers what is wrong; it has no work for this method.
+        Some(Found::OtherMethod) => return super::problem::wrong_method().await.into_response(),
+        Some(Found::Nothing) => {
+            let unknown = super::problem::NO_SUCH_ROUTE;
+            let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+            if path == Some(unknown) {
+                return next.run(request).await;
+            }
+            let detail = "nobody said who may use this route";
+            return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
+        }
+    };
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
+    let origin = context.hosts.origin(peer, request.headers());
+    let principal = match admit(&context, row, &origin, request.headers()).await {
+        Ok(principal) => principal,
+        Err(problem) => return problem.into_response(),
+    };
+    let path = request.uri().path().to_owned();
+    request.extensions_mut().insert(principal.clone());
+    request.extensions_mut().insert(origin);
+    let response = next.run(request).await;
+    note(&context, row, &principal, &origin, &path, response.status()).await;
+    response
+}
+
+/// Finds out who makes a request and whether he may.
+async fn admit(
+    context: &Context,
+    row: &'static Row,
+    origin: &Origin,
+    headers: &HeaderMap,
+) -> Result<Principal, Problem> {
+    if row.frequency == Frequency::Free {
+        return Ok(Principal::Anonymous);
+    }
+    let (access, now_ms) = (&context.access, now_ms());
+    let source = SourceNet::from(origin.address);
+    let limited = |limited| Problem::from(AccessError::Limited(limited));
+    if let Some(pace) = row.frequency.of_source() {
+        access.pace(&(row.frequency, source), pace, now_ms).map_err(limited)?;
+    }
+    // Whoever comes without what is needed gets no further, and that not often.
+    let stranger = |detail: &str| {
+        count(&access.counters().unauthorised);
+        let paced = access.pace(&("stranger", source), STRANGERS, now_ms).map_err(limited);
+        paced.map_or_else(|problem| problem, |()| Problem::new(StatusCode::UNAUTHORIZED, detail))
+    };
+    let Some(principal) = identify(context, origin, headers, now_ms).await? else {
+        return Err(stranger("this API token is unknown, revoked or expired"));
+    };
+    let on_loopback = context.metrics_on_loopback && origin.address.is_loopback();
+    let open = row.need == Need::Ingest && principal == Principal::Anonymous
+        || row.need == Need::Metrics && on_loopback;
+    if !open && !principal.may(row.need) {
+        if principal == Principal::Anonymous {
+            return Err(stranger("sign in, or send an API token: `authorization: Bearer sct_…`"));
+        }
+        count(&access.counters().forbidden);
+        let act = row.act.unwrap_or(row.path);
+        if !row.only_reads() {
+            let actor = principal.actor(origin);
+            let act = Act { actor: &actor, act, subject: row.method, ending: Ending::Refused };
+            access.audit().note(&act).await?;
+        }
+        return Err(forbidden(row, &principal));
+    }
+    let one = match &principal {
+        Principal::Anonymous => None,
+        Principal::Person(person) => Some(person.session.as_str()),
+        Principal::Program(program) => Some(program.token.as_str()),
+    };
+    if let (Some(one), Some(pace)) = (one, row.frequency.of_one()) {
+        access.pace(&(row.frequency, one), pace, now_ms).map_err(limited)?;
+    }
+    let by_cookie = matches!(principal, Principal::Person(_));
+    if by_cookie && !row.only_reads() && !context.hosts.is_own_page(headers) {
+        let detail = "a session changes something only from the dashboard; scripts use API tokens";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    Ok(principal)
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn forbidden(row: &Row, principal: &Principal) -> Problem {
+    let detail = match (principal, row.need.role(), row.need.scope()) {
+        (Principal::Person(person), Some(role), _) => {
+            format!("this needs the role {role}; {} is {}", person.account, person.role)
+        }
+        (Principal::Program(_), _, Some(scope)) => {
+            format!("this needs a token with the scope {scope}")
+        }
+        (Principal::Program(_), _, None) => "this is for people, not for tokens".to_owned(),
+        _ => "this is for devices and gateways, by token".to_owned(),
+    };
+    Problem::new(StatusCode::FORBIDDEN, detail)
+}
+
+/// Finds out who makes a request: by API token, else by session. `None` stands for an API token
+/// that does not hold; a session that does not is as good as none.
+async fn identify(
+    context: &Context,
+    origin: &Origin,
+    headers: &HeaderMap,
+    now_ms: i64,
+) -> Result<Option<Principal>, AccessError> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let value = value.to_str().unwrap_or("");
+        let token = value.split_once(' ').filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+        // Another token may be a device's, which its route checks.
+        let Some((_, token)) = token.filter(|(_, token)| token.starts_with(API_TOKEN_PREFIX))
+        else {
+            return Ok(Some(Principal::Anonymous));
+        };
+        let program = context.access.program(token.trim(), now_ms).await?;
+        return Ok(program.map(Principal::Program));
+    }
+    let name = cookie_name(origin, headers);
+    let Some(credential) = cookie(headers, &name) else { return Ok(Some(Principal::Anonymous)) };
+    let person = context.access.person(credential, now_ms).await?;
+    Ok(Some(person.map_or(Principal::Anonymous, Principal::Person)))
+}
+
+/// Names the cookie of a session. Browsers share cookies among the ports of one name, so the port
+/// is part of it; over HTTPS its prefix keeps other hosts and unencrypted answers from setting it.
+pub(super) fn cookie_name(origin: &Origin, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let port = &host[without_port(host).len()..];
+    let port = port.trim_start_matches(':');
+    let prefix = if origin.https { "__Host-" } else { "" };
+    if port.is_empty() {
+        format!("{prefix}stonechat")
+    } else {
+        format!("{prefix}stonechat-{port}")
+    }
+}
+
+/// Finds a cookie.
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+}
+
+/// Notes what a person or program did, and what an admin tried in vain.
+async fn note(
+    context: &Context,
+    row: &Row,
+    principal: &Principal,
+    origin: &Origin,
+    path: &str,
+    status: StatusCode,
+) {
+    let done = status.is_success();
+    let act = match row.act {
+        Some(act) => act,
+        None if row.need == Need::Admin && !row.only_reads() && !done => row.path,
+        None => return,
+    };
+    let actor = principal.actor(origin);
+    let ending = if done { Ending::Done } else { Ending::Failed };
+    let act = Act { actor: &actor, act, subject: path, ending };
+    if let Err(error) = context.access.audit().note(&act).await {
+        tracing::error!(%error, act = act.act, subject = path, "an act could not be noted");
     }
 }
 
@@ -140,7 +409,7 @@ mod tests {
         for &(name, value) in headers {
             map.insert(name, HeaderValue::from_static(value));
         }
-        examine(&hosts, &Method::POST, &map, None)
+        examine(&hosts, &Method::POST, &map, None, false)
             .map_err(|problem| problem.into_response().status().as_u16())
     }
 

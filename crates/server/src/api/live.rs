@@ -1,22 +1,29 @@
 //! Server-sent events (HTML Living Standard, section 9.2).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 
 use super::Context;
+use crate::access::{Access, Principal};
+use crate::clock::now_ms;
 use super::problem::Problem;
 use super::readings::{Query, only, repeated};
-use crate::limits::{LIVE_CLIENTS_MAX, LIVE_DEVICES_MAX, LIVE_KEEP_ALIVE};
+use crate::limits::{LIVE_ACCESS_CHECK, LIVE_CLIENTS_MAX, LIVE_DEVICES_MAX, LIVE_KEEP_ALIVE};
 use crate::live::{Next, Watcher};
 
 struct Client {
     watcher: Watcher,
     devices: Vec<String>,
     ending: tokio::sync::watch::Receiver<bool>,
+    access: Arc<Access>,
+    principal: Principal,
+    check: tokio::time::Interval,
 }
 
 /// Streams what happens: events `readings`, `alarm`, `device`, and `lagged` when the client was
@@ -27,6 +34,7 @@ struct Client {
     (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn live(
     State(context): State<Context>,
+    Extension(principal): Extension<Principal>,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     only(&pairs, &["device"])?;
@@ -39,7 +47,14 @@ pub(super) async fn live(
         let detail = format!("{LIVE_CLIENTS_MAX} clients watch already; close one");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
-    let state = Client { watcher, devices, ending: context.ending.clone() };
+    let state = Client {
+        watcher,
+        devices,
+        ending: context.ending.clone(),
+        access: context.access.clone(),
+        principal,
+        check: tokio::time::interval(LIVE_ACCESS_CHECK),
+    };
     let events = stream::unfold(state, |mut state| async move {
         let event = state.next().await?;
         Some((Ok(event), state))
@@ -48,12 +63,20 @@ pub(super) async fn live(
 }
 
 impl Client {
-    /// Waits for the next event that this client asked for; `None` when the server ends.
+    /// Waits for the next event that this client asked for; `None` when the server ends, or who
+    /// watches may not any more.
     async fn next(&mut self) -> Option<Event> {
         loop {
             let next = tokio::select! {
-                next = self.watcher.next() => next?,
+                next = self.watcher.next() => Some(next?),
+                _ = self.check.tick() => None,
                 _ = self.ending.wait_for(|&ending| ending) => return None,
+            };
+            let Some(next) = next else {
+                if self.access.holds(&self.principal, now_ms()).await {
+                    continue;
+                }
+                return None;
             };
             match next {
                 Next::Missed(missed) => {

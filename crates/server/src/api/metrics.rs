@@ -81,6 +81,36 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
     put("readings_stored", "gauge", "Readings ever stored.", totals.readings);
     put("storage_bytes", "gauge", "Bytes on disk.", totals.storage_bytes);
     put("live_clients", "gauge", "Clients that watch live.", context.hub.watchers() as u64);
+    let access = context.access.counters();
+    let (requests, sign_ins, passwords) = context.access.limited();
+    put(
+        "sign_ins_total",
+        "counter",
+        "Sign-ins that succeeded.",
+        since_start(&access.signed_in),
+    );
+    put(
+        "sign_ins_refused_total",
+        "counter",
+        "Sign-ins with a wrong name, password or link.",
+        since_start(&access.refused),
+    );
+    put("sign_ins_limited_total", "counter", "Sign-ins refused as too frequent.", sign_ins);
+    put("passwords_turned_away_total", "counter", "Passwords not checked as too many wait.", passwords);
+    put("passwords_checked_total", "counter", "Hashes of passwords computed.", context.access.password_checks());
+    put("requests_limited_total", "counter", "Requests refused as too frequent.", requests);
+    put(
+        "requests_unauthorised_total",
+        "counter",
+        "Requests without the credentials they need.",
+        since_start(&access.unauthorised),
+    );
+    put(
+        "requests_forbidden_total",
+        "counter",
+        "Requests of somebody who may not do that.",
+        since_start(&access.forbidden),
+    );
     put("start_time_milliseconds", "gauge", "When the server started.", context.started_ms as u64);
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }

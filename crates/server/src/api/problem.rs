@@ -21,6 +21,9 @@ pub struct Problem {
     status: u16,
     /// What is wrong here, and what to do.
     detail: String,
+    /// When to try again, in seconds, for the header `Retry-After`.
+    #[serde(skip)]
+    retry_after_s: Option<i64>,
 }
 
 impl Problem {
@@ -31,7 +34,14 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
+            retry_after_s: None,
         }
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after_ms(self, wait_ms: i64) -> Self {
+        Self { retry_after_s: Some((wait_ms.max(1) + 999) / 1_000), ..self }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -46,9 +56,18 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after_s = self.retry_after_s;
         let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        headers.insert(header::CONTENT_TYPE, kind);
+        if let Some(seconds) = retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"stonechat\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }
@@ -73,6 +92,9 @@ impl From<StoreError> for Problem {
         }
     }
 }
+
+/// Stands for every address under `/api/` that is none of a route.
+pub(super) const NO_SUCH_ROUTE: &str = "/api/{*rest}";
 
 pub(super) async fn no_such_route(uri: Uri) -> Problem {
     let detail = format!("there is nothing at {}; see /api/v1/openapi.json", uri.path());
