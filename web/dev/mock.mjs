@@ -1,6 +1,8 @@
 // A stand-in for the Stonechat server: the same HTTP API over made-up data. It serves web/dist with
 // the server's Content-Security-Policy. For developing the dashboard and for its own tests only.
 //
+// Everybody is signed in as an admin, until a test says otherwise; every password is PASSWORD.
+//
 //   npm run mock            serves on http://127.0.0.1:8080 (environment: PORT, DEVICES)
 
 import { createReadStream, existsSync, statSync } from 'node:fs';
@@ -11,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 const CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'";
+export const PASSWORD = 'correct horse battery';
 const HISTORY_MS = 20 * 60_000;
 const FAMILIES = [
   { name: 'cold-room', signals: [['temperature', 'Cel', 4, 1.2]] },
@@ -138,6 +141,15 @@ function downsample(points, limit) {
 export async function startMock({ port = 0, devices: count = 40, interval = 1000, history = HISTORY_MS } = {}) {
   const started = Date.now();
   const alarms = [];
+  /** Who is signed in, whatever the browser sends; a test changes it. */
+  const who = { account: 'anna', role: 'admin' };
+  const accounts = [
+    { name: 'anna', role: 'admin', created_ms: started - 9e8, password_ms: started - 9e8 },
+    { name: 'wall', role: 'viewer', created_ms: started - 8e8, password_ms: started - 2e8 },
+  ];
+  const tokens = [
+    { id: '00c0ffee00c0ffee', name: 'grafana', scopes: ['metrics'], made_by: 'anna', created_ms: started - 7e8, expires_ms: started + 7e9, used_ms: started - 40_000 },
+  ];
   const streams = new Set();
   const sockets = new Set();
   const devices = Array.from({ length: count }, (_, i) => new Device(i, FAMILIES[i % FAMILIES.length]));
@@ -273,11 +285,47 @@ export async function startMock({ port = 0, devices: count = 40, interval = 1000
     return createReadStream(name).pipe(response);
   }
 
+  async function access(request, response, kind, id) {
+    let text = '';
+    for await (const part of request) text += part;
+    const body = text ? JSON.parse(text) : {};
+    const state = () => ({ ...who, expires_ms: who.account ? started + 6e8 : null, set_up_needed: false });
+    const method = request.method;
+    if (kind === 'session' && method === 'GET') return json(response, state());
+    if (kind === 'session' && method === 'POST') {
+      if (body.password !== PASSWORD) return problem(response, 403, 'Forbidden', 'the name or the password is wrong');
+      Object.assign(who, { account: body.name, role: accounts.find(({ name }) => name === body.name)?.role ?? 'viewer' });
+      return json(response, state());
+    }
+    if (kind === 'session' && method === 'DELETE') {
+      Object.assign(who, { account: null, role: null });
+      return json(response, state());
+    }
+    if (kind === 'account' && id === 'sessions') {
+      const one = { id: 'a1', created_ms: started - 5e6, used_ms: Date.now(), expires_ms: started + 6e8, from: '192.0.2.7', agent: 'Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0', current: true };
+      const other = { ...one, id: 'b2', from: '192.0.2.20', used_ms: started - 8e6, agent: 'Mozilla/5.0 (iPhone) Safari/605.1', current: false };
+      return json(response, { sessions: [one, other] });
+    }
+    if (kind === 'accounts' && method === 'GET') return json(response, { accounts });
+    if (kind === 'tokens' && method === 'GET') return json(response, { tokens });
+    if (kind === 'audit' && id === 'verification') return json(response, { intact: true, entries: 3, head: null, faults: [] });
+    if (kind === 'audit') {
+      const acts = [['session.begin', '', 'done'], ['account.add', 'wall as viewer', 'done'], ['session.begin', '', 'refused']];
+      const entries = acts.map(([act, subject, ending], i) => ({
+        sequence: 3 - i, time_ms: started - i * 4e5, who: 'anna', from: '192.0.2.7', act, subject, ending, previous: '0'.repeat(64), hash: '0'.repeat(64),
+      }));
+      return json(response, { entries, next: null });
+    }
+    return problem(response, 404, 'Not found', 'The mock does not do this.');
+  }
+
   const server = createServer((request, response) => {
     const { pathname, searchParams: query } = new URL(request.url, 'http://mock');
     const parts = pathname.split('/').slice(1).map(decodeURIComponent);
     if (parts[0] !== 'api') return file(response, pathname);
     const [, , kind, id, action] = parts;
+    if (['session', 'account', 'accounts', 'tokens', 'audit'].includes(kind)) return access(request, response, kind, id);
+    if (!who.account) return problem(response, 401, 'Unauthorized', 'sign in');
     const device = devices.find((one) => one.id === id);
     const alarm = alarms.find((one) => String(one.id) === id);
     if (kind === 'status') return status(response);
@@ -302,6 +350,7 @@ export async function startMock({ port = 0, devices: count = 40, interval = 1000
     url: `http://127.0.0.1:${bound}`,
     port: bound,
     alarms,
+    who,
     device: (id) => devices.find((device) => device.id === id),
     /** Sends an event by hand. */
     send,

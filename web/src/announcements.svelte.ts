@@ -13,7 +13,11 @@ class Announcements {
   shown = $state.raw<Alarm[]>([]);
   private said = new Set<number>();
 
+  private started = false;
+
   start(): void {
+    if (this.started) return;
+    this.started = true;
     live.on('alarm', (alarm) => this.hear(alarm));
   }
 

@@ -100,6 +100,71 @@ export interface LiveReading {
   value: Value;
 }
 
+export type Role = 'viewer' | 'operator' | 'admin';
+export type Scope = 'read' | 'operate' | 'admin' | 'ingest' | 'metrics';
+
+/** Who is signed in, if anybody is. */
+export interface SessionState {
+  account: string | null;
+  role: Role | null;
+  expires_ms: number | null;
+  set_up_needed: boolean;
+}
+
+export interface Account {
+  name: string;
+  role: Role;
+  created_ms: number;
+  password_ms: number;
+}
+
+export interface OwnSession {
+  id: string;
+  created_ms: number;
+  used_ms: number;
+  expires_ms: number;
+  from: string;
+  agent: string;
+  current: boolean;
+}
+
+export interface ApiToken {
+  id: string;
+  name: string;
+  scopes: Scope[];
+  made_by: string | null;
+  created_ms: number;
+  expires_ms: number | null;
+  used_ms: number | null;
+}
+
+export interface AuditEntry {
+  sequence: number;
+  time_ms: number;
+  who: string;
+  from: string;
+  act: string;
+  subject: string;
+  ending: 'done' | 'refused' | 'failed';
+  previous: string;
+  hash: string;
+}
+
+export interface AuditList {
+  entries: AuditEntry[];
+  next: number | null;
+}
+
+export interface AuditVerification {
+  intact: boolean;
+  entries: number;
+  head: { sequence: number; hash: string } | null;
+  faults: { fault: string }[];
+}
+
+/** Shortest password the server takes, in characters. */
+export const PASSWORD_LENGTH_MIN = 12;
+
 /** Longest note the server takes, in characters. */
 export const NOTE_LENGTH_MAX = 500;
 
@@ -155,6 +220,13 @@ async function explain(response: Response): Promise<ApiError> {
   return new ApiError(response.status, message);
 }
 
+let signedOut: () => void = () => undefined;
+
+/** Says what happens when the server does not know this browser (any more). */
+export function onSignedOut(handler: () => void): void {
+  signedOut = handler;
+}
+
 async function request<T>(url: string, init: RequestInit = {}): Promise<T> {
   const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
   const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout;
@@ -169,7 +241,9 @@ async function request<T>(url: string, init: RequestInit = {}): Promise<T> {
     );
   }
   noteClock(response);
+  if (response.status === 401) signedOut();
   if (!response.ok) throw await explain(response);
+  if (response.status === 204) return undefined as T;
   return (await response.json()) as T;
 }
 
@@ -209,11 +283,82 @@ export function alarm(id: number, signal?: AbortSignal): Promise<Alarm> {
   return request(address(`/alarms/${id}`, {}), { signal });
 }
 
-export function act(id: number, action: AlarmAction, note: string): Promise<Alarm> {
-  const body = JSON.stringify(note.trim() ? { note: note.trim() } : {});
-  return request(address(`/alarms/${id}/${action}`, {}), {
-    method: 'POST',
+function send<T>(method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<T> {
+  return request(address(path, {}), {
+    method,
     headers: { 'content-type': 'application/json' },
-    body,
+    body: body === undefined ? undefined : JSON.stringify(body),
   });
+}
+
+export function act(id: number, action: AlarmAction, note: string): Promise<Alarm> {
+  return send('POST', `/alarms/${id}/${action}`, note.trim() ? { note: note.trim() } : {});
+}
+
+export function session(): Promise<SessionState> {
+  return request(address('/session', {}));
+}
+
+export function signIn(name: string, password: string): Promise<SessionState> {
+  return send('POST', '/session', { name, password });
+}
+
+export function signInByLink(link: string): Promise<SessionState> {
+  return send('POST', '/session/link', { link });
+}
+
+export function setUp(link: string, name: string, password: string): Promise<SessionState> {
+  return send('POST', '/set-up', { link, name, password });
+}
+
+export function signOut(): Promise<SessionState> {
+  return send('DELETE', '/session');
+}
+
+export function changePassword(present: string, next: string): Promise<Account> {
+  return send('POST', '/account/password', { present, new: next });
+}
+
+export async function ownSessions(signal?: AbortSignal): Promise<OwnSession[]> {
+  return (await request<{ sessions: OwnSession[] }>(address('/account/sessions', {}), { signal })).sessions;
+}
+
+export function endSession(id: string): Promise<void> {
+  return send('DELETE', `/account/sessions/${encodeURIComponent(id)}`);
+}
+
+export async function accounts(signal?: AbortSignal): Promise<Account[]> {
+  return (await request<{ accounts: Account[] }>(address('/accounts', {}), { signal })).accounts;
+}
+
+export function addAccount(name: string, role: Role, password: string): Promise<Account> {
+  return send('POST', '/accounts', { name, role, password });
+}
+
+export function changeAccount(name: string, change: { role?: Role; password?: string }): Promise<Account> {
+  return send('PATCH', `/accounts/${encodeURIComponent(name)}`, change);
+}
+
+export function removeAccount(name: string): Promise<void> {
+  return send('DELETE', `/accounts/${encodeURIComponent(name)}`);
+}
+
+export async function tokens(signal?: AbortSignal): Promise<ApiToken[]> {
+  return (await request<{ tokens: ApiToken[] }>(address('/tokens', {}), { signal })).tokens;
+}
+
+export function addToken(name: string, scopes: Scope[], days: number): Promise<ApiToken & { token: string }> {
+  return send('POST', '/tokens', { name, scopes, days });
+}
+
+export function revokeToken(id: string): Promise<void> {
+  return send('DELETE', `/tokens/${encodeURIComponent(id)}`);
+}
+
+export function audit(before: number | null, limit: number, signal?: AbortSignal): Promise<AuditList> {
+  return request(address('/audit', { before, limit }), { signal });
+}
+
+export function verifyAudit(): Promise<AuditVerification> {
+  return request(address('/audit/verification', {}));
 }

@@ -18,8 +18,24 @@ class Fleet {
   private askedAt = 0;
   private before: { at: number; readings: number } | null = null;
 
+  private started = false;
+
+  /** Forgets everything, for whoever signs in next. */
+  stop(): void {
+    clearTimeout(this.timer);
+    this.stopped = true;
+    this.status = null;
+    this.rate = null;
+    this.before = null;
+  }
+
+  private stopped = false;
+
   start(): void {
+    this.stopped = false;
     void this.ask();
+    if (this.started) return;
+    this.started = true;
     live.on('alarm', () => this.soon());
     live.on('device', () => this.soon());
     live.on('opened', () => this.soon());
@@ -34,6 +50,7 @@ class Fleet {
 
   private plan(wait: number): void {
     clearTimeout(this.timer);
+    if (this.stopped) return;
     this.timer = setTimeout(() => void this.ask(), wait);
   }
 
@@ -41,6 +58,7 @@ class Fleet {
     this.askedAt = Date.now();
     try {
       const status = await api.status();
+      if (this.stopped) return;
       this.measure(status.readings_stored);
       this.status = status;
       this.reachable = true;

@@ -103,6 +103,17 @@ class Live {
     };
   }
 
+  /** Lets go of the stream until it is connected again. */
+  disconnect(): void {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+    this.state = 'connecting';
+    this.lostAt = null;
+    this.retryAt = null;
+    this.backoff.reset();
+  }
+
   private rest(): void {
     clearTimeout(this.timer);
     this.source?.close();

@@ -1,9 +1,16 @@
 /** A router over the history API: the address is the state. */
 
+/** The pages under Settings; all but the first are for admins. */
+export const SETTINGS_PARTS = ['account', 'accounts', 'tokens', 'audit'] as const;
+export type SettingsPart = (typeof SETTINGS_PARTS)[number];
+
 export type Route =
   | { page: 'overview' }
   | { page: 'device'; id: string }
   | { page: 'alarms' }
+  | { page: 'sign-in' }
+  | { page: 'set-up' }
+  | { page: 'settings'; part: SettingsPart }
   | { page: 'missing' };
 
 let url = $state.raw(new URL(window.location.href));
@@ -24,6 +31,11 @@ export function route(): Route {
   const parts = url.pathname.split('/').filter(Boolean);
   if (parts.length === 0) return { page: 'overview' };
   if (parts.length === 1 && parts[0] === 'alarms') return { page: 'alarms' };
+  if (parts.length === 1 && (parts[0] === 'sign-in' || parts[0] === 'set-up')) return { page: parts[0] };
+  if (parts[0] === 'settings' && parts.length <= 2) {
+    const part = SETTINGS_PARTS.find((known) => known === (parts[1] ?? 'account'));
+    if (part) return { page: 'settings', part };
+  }
   if (parts.length === 2 && parts[0] === 'devices' && parts[1]) return { page: 'device', id: decode(parts[1]) };
   return { page: 'missing' };
 }
@@ -35,6 +47,25 @@ export function path(): string {
 /** One value of the address's query. */
 export function query(name: string): string | null {
   return url.searchParams.get(name);
+}
+
+/** Takes the secret out of a link's fragment: it is not left in the address bar or the history. */
+export function takeSecret(): string | null {
+  const secret = url.hash.slice(1);
+  if (!secret) return null;
+  replace(url.pathname + url.search);
+  return secret;
+}
+
+/** The address from the path on. */
+export function here(): string {
+  return url.pathname + url.search;
+}
+
+/** Goes to a page in the place of the present one. */
+export function replace(href: string): void {
+  history.replaceState(null, '', href);
+  url = new URL(window.location.href);
 }
 
 export function navigate(href: string): void {

@@ -40,6 +40,37 @@ export function launch() {
   return chromium.launch({ executablePath: browserPath(), args: ARGUMENTS });
 }
 
+let session;
+
+/**
+ * The cookie of a session, as `name=value`: by the link that a demo prints (STONECHAT_SIGN_IN_URL), or
+ * by setting up a new server (STONECHAT_SET_UP_URL). One session for all tests of a process.
+ */
+export function sessionCookie(base) {
+  const signIn = process.env.STONECHAT_SIGN_IN_URL;
+  const setUp = process.env.STONECHAT_SET_UP_URL;
+  assert.ok(signIn || setUp, 'STONECHAT_SIGN_IN_URL or STONECHAT_SET_UP_URL must hold the link that the server printed');
+  const link = new URL(signIn ?? setUp).hash.slice(1);
+  const body = signIn ? { link } : { link, name: 'tester', password: 'correct horse battery' };
+  session ??= fetch(`${base}/api/v1/${signIn ? 'session/link' : 'set-up'}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  }).then((response) => {
+    assert.equal(response.status, 200, `signing in answers ${response.status}`);
+    return response.headers.get('set-cookie').split(';')[0];
+  });
+  return session;
+}
+
+/** A page of a browser that is signed in. */
+export async function openSignedIn(browser, base, options = {}) {
+  const page = await openPage(browser, base, options);
+  const [name, value] = (await sessionCookie(base)).split('=');
+  await page.context().addCookies([{ name, value, url: base, httpOnly: true, sameSite: 'Strict' }]);
+  return page;
+}
+
 /**
  * A page that remembers whatever the browser complained about. While `page.complaints.muted` is true
  * (a test that takes the server away), complaints about connections don't count.

@@ -1,12 +1,12 @@
 // The dashboard against a running `stonechat demo`: from the fleet to an acknowledged alarm.
 //
-//   STONECHAT_URL=http://127.0.0.1:8080 [STONECHAT_SCREENSHOTS=folder] npm run test:server
+//   STONECHAT_URL=http://127.0.0.1:8080 STONECHAT_SIGN_IN_URL=http://127.0.0.1:8080/sign-in#… [STONECHAT_SCREENSHOTS=folder] npm run test:server
 //
 // STONECHAT_ALARM_TIMEOUT_S: how long to wait for the demo's first alarm (default 120).
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { assertNoComplaints, assertNoSidewaysScroll, inkOf, launch, openPage, picture, pointsOf, tabTo, until } from './browser.mjs';
+import { assertNoComplaints, assertNoSidewaysScroll, inkOf, launch, openPage, openSignedIn, picture, pointsOf, sessionCookie, tabTo, until } from './browser.mjs';
 
 const BASE = process.env.STONECHAT_URL?.replace(/\/$/, '');
 const ALARM_TIMEOUT_MS = Number(process.env.STONECHAT_ALARM_TIMEOUT_S ?? 120) * 1000;
@@ -24,7 +24,7 @@ let page;
 let alarm;
 
 async function api(path) {
-  const response = await fetch(`${BASE}/api/v1${path}`);
+  const response = await fetch(`${BASE}/api/v1${path}`, { headers: { cookie: await sessionCookie(BASE) } });
   assert.equal(response.status, 200, `${path} answers ${response.status}`);
   return response.json();
 }
@@ -43,10 +43,23 @@ async function chartsWithData(on) {
 before(async () => {
   assert.ok(BASE, 'STONECHAT_URL must name the address of a running `stonechat demo`');
   browser = await launch();
-  page = await openPage(browser, BASE);
+  page = await openSignedIn(browser, BASE);
 });
 
 after(() => browser?.close());
+
+test('the link that the demo prints signs in', { skip: !process.env.STONECHAT_SIGN_IN_URL && 'no demo' }, async () => {
+  const one = await openPage(browser, BASE);
+  await one.goto('/');
+  await one.getByTestId('sign-in').waitFor();
+  await one.goto(process.env.STONECHAT_SIGN_IN_URL);
+  await one.getByTestId('device-row').first().waitFor();
+  assert.equal(one.url(), `${BASE}/`, 'the secret does not stay in the address bar');
+  await one.getByTestId('nav-settings').click();
+  assert.equal(await one.getByTestId('own-name').innerText(), 'demo');
+  assertNoComplaints(one);
+  await one.context().close();
+});
 
 test('the overview lists the fleet with its numbers', async () => {
   await page.goto('/');
@@ -131,7 +144,7 @@ test('the cursor moves by keyboard and reads the values out', async () => {
 
 for (const { name, ...look } of LOOKS) {
   test(`every page fits and is kept as a picture: ${name}`, async () => {
-    const one = await openPage(browser, BASE, look);
+    const one = await openSignedIn(browser, BASE, look);
     await one.goto('/');
     await one.getByTestId('sparkline').first().waitFor();
     await assertNoSidewaysScroll(one);

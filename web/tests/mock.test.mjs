@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { startMock } from '../dev/mock.mjs';
+import { PASSWORD, startMock } from '../dev/mock.mjs';
 import { assertNoComplaints, launch, openPage, picture, pointsOf, tabTo, until } from './browser.mjs';
 
 let browser;
@@ -86,6 +86,57 @@ withMock('a new alarm is announced, and cleared with a note by keyboard', { devi
   assert.equal(alarm.state, 'cleared');
   assert.equal(alarm.note, 'Test run on the bench');
   assert.equal(await page.locator(`[data-alarm-id="${id}"]`).getByTestId('alarm-note').innerText(), 'Test run on the bench');
+});
+
+withMock('who may not act on alarms is not offered to', { devices: 12, history: 120_000 }, async (page, mock) => {
+  mock.device('fan-03').forced = 1;
+  await page.goto('/alarms');
+  await page.getByTestId('alarm-item').first().waitFor();
+  await page.getByTestId('alarm-acknowledge').first().waitFor();
+  Object.assign(mock.who, { account: 'wall', role: 'viewer' });
+  await page.reload();
+  await page.getByTestId('alarm-item').first().waitFor();
+  assert.equal(await page.getByTestId('alarm-acknowledge').count(), 0);
+  assert.equal(await page.getByTestId('alarm-clear').count(), 0);
+  await page.getByTestId('nav-settings').click();
+  assert.equal(await page.getByTestId('own-role').innerText(), 'viewer');
+  assert.equal(await page.getByTestId('settings-audit').count(), 0);
+  await page.goto('/settings/audit');
+  await page.getByTestId('not-allowed').waitFor();
+  assert.equal(await page.getByTestId('audit-table').count(), 0);
+});
+
+withMock('a session that ends leads to the sign-in page and back', { devices: 3, history: 60_000 }, async (page, mock) => {
+  await page.goto('/devices/boiler-01?range=1m');
+  await until('points', async () => (await pointsOf(page.getByTestId('chart-score'))) > 5);
+  page.complaints.muted = true;
+  Object.assign(mock.who, { account: null, role: null });
+  await page.getByTestId('session-ended').waitFor();
+  assert.equal(new URL(page.url()).pathname, '/sign-in');
+  assert.equal(await page.getByTestId('nav-overview').count(), 0, 'nothing of the inside is offered');
+  await picture(page, 'mock-session-ended');
+  await page.getByTestId('sign-in-name').fill('anna');
+  await page.getByTestId('sign-in-password').fill('wrong');
+  await page.keyboard.press('Enter');
+  await page.getByTestId('sign-in-error').waitFor();
+  assert.equal(await page.getByTestId('sign-in-error').getAttribute('role'), 'alert');
+  await page.getByTestId('sign-in-password').fill(PASSWORD);
+  await page.keyboard.press('Enter');
+  await page.getByTestId('device-title').waitFor();
+  assert.equal(page.url(), `${mock.url}/devices/boiler-01?range=1m`);
+  await until('the stream', async () => (await page.getByTestId('connection').getAttribute('data-state')) === 'open');
+});
+
+withMock('nobody is led to another site by signing in', { devices: 3, history: 30_000 }, async (page, mock) => {
+  for (const next of ['//evil.example/', 'https://evil.example/', '/\\evil.example', 'javascript:alert(1)']) {
+    Object.assign(mock.who, { account: null, role: null });
+    await page.goto(`/sign-in?next=${encodeURIComponent(next)}`);
+    await page.getByTestId('sign-in-name').fill('anna');
+    await page.getByTestId('sign-in-password').fill(PASSWORD);
+    await page.getByTestId('sign-in').click();
+    await page.getByTestId('device-row').first().waitFor();
+    assert.equal(page.url(), `${mock.url}/`, next);
+  }
 });
 
 withMock('the charts fetch again what the stream lost', { devices: 3, history: 120_000 }, async (page, mock) => {

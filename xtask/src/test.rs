@@ -231,12 +231,25 @@ const BROWSER_DEMO_SECONDS: &str = "180";
 fn browser(root: &Path) -> Result<Verdict> {
     setup::debian(BROWSER_PACKAGES)?;
     let program = setup::program(root)?;
-    let mut demo = Command::new(program);
+    let mut demo = Command::new(&program);
     demo.args(["demo", "--headless", "--json", "--seconds", BROWSER_DEMO_SECONDS]);
     demo.args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
     let (_demo, started) = start(&mut demo)?;
     setup::run(&mut dashboard_test(root, "test", "screenshots", &started)?)?;
+    access_in_browser(root, &program)?;
     Ok(Verdict::Passed)
+}
+
+/// Sets up a new server in the browser: accounts, roles, tokens, the audit log.
+fn access_in_browser(root: &Path, program: &Path) -> Result<()> {
+    let folder = setup::target(root).join("access");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    let mut serve = Command::new(program);
+    serve.current_dir(&folder).args(["--quiet", "--json", "serve", "--data", "data"]);
+    serve.args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
+    let (_server, started) = start(&mut serve)?;
+    setup::run(&mut dashboard_test(root, "test:access", "screenshots-access", &started)?)
 }
 
 /// What the dashboard's tests need from Debian.
@@ -270,6 +283,14 @@ fn dashboard_test(
     test.current_dir(root.join("web"))
         .env("STONECHAT_URL", url)
         .env("STONECHAT_SCREENSHOTS", folder);
+    // The link of a demo, or that of a server which nobody set up yet.
+    for (key, variable) in
+        [("sign_in_url", "STONECHAT_SIGN_IN_URL"), ("set_up_url", "STONECHAT_SET_UP_URL")]
+    {
+        if let Some(link) = started[key].as_str() {
+            test.env(variable, link);
+        }
+    }
     test.args(["--silent", "run", script]);
     Ok(test)
 }

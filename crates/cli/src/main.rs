@@ -49,6 +49,9 @@ enum Command {
     Inspect(cmd::inspect::Args),
     Data(cmd::data::Args),
     Device(cmd::device::Args),
+    Account(cmd::account::Args),
+    Token(cmd::token::Args),
+    Audit(cmd::audit::Args),
     Config(cmd::config::Args),
     Completions(cmd::completions::Args),
 }
@@ -69,6 +72,9 @@ impl Command {
             Self::Inspect(args) => args.run(output),
             Self::Data(args) => args.run(output),
             Self::Device(args) => args.run(output),
+            Self::Account(args) => args.run(output),
+            Self::Token(args) => args.run(output),
+            Self::Audit(args) => args.run(output),
             Self::Config(args) => args.run(output),
             Self::Completions(args) => args.run(output),
         }

@@ -140,7 +140,8 @@ impl AddArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let access = access(self.folder)?;
         let password = self.password.read()?;
-        let add = access.add_account(&actor(), &self.name, self.role, &password);
+        let actor = actor();
+        let add = access.add_account(&actor, &self.name, self.role, &password);
         let account = runtime()?.block_on(add)?;
         output.result(&account, || line(&account));
         Ok(Outcome::Done)

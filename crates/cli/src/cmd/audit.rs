@@ -67,7 +67,13 @@ fn line(entry: &Entry) -> String {
     let ending = format!("{:?}", entry.ending).to_lowercase();
     format!(
         "{:>8} {} {:<16} {:<16} {:<18} {:<8} {}",
-        entry.sequence, time(seconds), entry.who, entry.from, entry.act, ending, entry.subject
+        entry.sequence,
+        time(seconds),
+        entry.who,
+        entry.from,
+        entry.act,
+        ending,
+        entry.subject
     )
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
+use stonechat_server::clock::now_ms;
 use stonechat_server::server::StartError;
 use stonechat_server::store::{AlarmsQuery, ReadingsQuery};
 use stonechat_server::{DeviceId, Running, Server, Settings};
@@ -73,6 +74,8 @@ const POINTS_MAX: usize = 1_000_000;
 struct Started {
     event: &'static str,
     url: String,
+    /// Signs in to the demo's own account, as often as one likes.
+    sign_in_url: String,
     mqtt: String,
     detector: String,
     training_seconds: f64,
@@ -127,9 +130,12 @@ impl Args {
         runtime()?.block_on(async {
             let server = self.start_server(&folder, output).await?;
             let url = format!("http://{}", server.http_addr);
+            let link = server.access().offer_demo(now_ms()).await?;
+            let sign_in_url = format!("{url}/sign-in#{}", link.reveal());
             let started = Started {
                 event: "started",
-                url: url.clone(),
+                url,
+                sign_in_url: sign_in_url.clone(),
                 mqtt: server.mqtt_addr.to_string(),
                 detector: scene.trained.file.detector().name().to_owned(),
                 training_seconds,
@@ -137,7 +143,7 @@ impl Args {
             };
             output.result(&started, || {
                 format!(
-                    "detector    {} trained in {training_seconds:.2} s: {} bytes, {} bytes of RAM, threshold {:.3}\ndashboard   {url}\nMQTT        {}\ndevices     {}",
+                    "detector    {} trained in {training_seconds:.2} s: {} bytes, {} bytes of RAM, threshold {:.3}\ndashboard   {sign_in_url}\n            (this link signs in; it is worth nothing once the demo ends)\nMQTT        {}\ndevices     {}",
                     started.detector,
                     summary.file_len,
                     summary.memory_len,
@@ -147,7 +153,7 @@ impl Args {
                 )
             });
             if !self.headless && !output.is_json() && std::io::stdout().is_terminal() {
-                open_browser(&url);
+                open_browser(&sign_in_url);
             }
             if self.seconds.is_none() {
                 output.note("Stop with Ctrl-C.");

@@ -1,5 +1,7 @@
 //! One file a command: its arguments and what it does.
 
+pub(crate) mod account;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod completions;
@@ -14,4 +16,5 @@ pub(crate) mod inspect;
 pub(crate) mod latent;
 pub(crate) mod plot;
 pub(crate) mod serve;
+pub(crate) mod token;
 pub(crate) mod train;

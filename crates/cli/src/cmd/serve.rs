@@ -1,5 +1,6 @@
 use serde::Serialize;
 use stonechat_server::Server;
+use stonechat_server::clock::now_ms;
 
 use crate::Outcome;
 use crate::config::SettingsArgs;
@@ -22,6 +23,8 @@ pub(crate) struct Args {
 struct Started {
     event: &'static str,
     url: String,
+    /// Where the first account is made, once; only while there is none.
+    set_up_url: Option<String>,
     mqtt: String,
     mqtts: Option<String>,
     data: String,
@@ -33,18 +36,31 @@ impl Args {
         let data = settings.data.display().to_string();
         runtime()?.block_on(async {
             let running = Server::start(settings).await?;
+            let url = format!("http://{}", running.http_addr);
+            let link = running.access().offer_set_up(now_ms()).await?;
             let started = Started {
                 event: "started",
-                url: format!("http://{}", running.http_addr),
+                set_up_url: link.map(|link| format!("{url}/set-up#{}", link.reveal())),
+                url,
                 mqtt: running.mqtt_addr.to_string(),
                 mqtts: running.mqtts_addr.map(|address| address.to_string()),
                 data,
             };
             output.result(&started, || {
-                let mqtts = started.mqtts.iter().map(|address| format!("MQTT/TLS    {address}\n"));
+                let mqtts = started.mqtts.iter().map(|address| format!("MQTT/TLS    {address}
+"));
+                let set_up = started.set_up_url.iter().map(|link| {
+                    format!("set-up      {link}
+            (makes the first account; holds for a day and for one use)
+")
+                });
                 format!(
-                    "dashboard   {}\nMQTT        {}\n{}data        {}\nStop with Ctrl-C.",
+                    "dashboard   {}
+{}MQTT        {}
+{}data        {}
+Stop with Ctrl-C.",
                     started.url,
+                    set_up.collect::<String>(),
                     started.mqtt,
                     mqtts.collect::<String>(),
                     started.data

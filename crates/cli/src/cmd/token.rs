@@ -70,7 +70,8 @@ impl AddArgs {
         let life_ms = i64::from(self.days) * 24 * 60 * 60 * 1_000;
         let expires_ms = (self.days > 0).then_some(now_ms + life_ms);
         let new = NewToken { name: self.name, scopes: self.scope, expires_ms };
-        let made = runtime()?.block_on(access.add_token(&actor(), None, new, now_ms));
+        let actor = actor();
+        let made = runtime()?.block_on(access.add_token(&actor, None, new, now_ms));
         let (token, summary) = made?;
         let made = Made { token, summary };
         output.result(&made, || made.token.clone());
@@ -93,7 +94,13 @@ impl ListArgs {
         for token in &tokens {
             output.result(token, || {
                 let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
-                format!("{} {:<24} {:<24} {}", token.id, token.name, scopes.join(","), end(token, now_ms))
+                format!(
+                    "{} {:<24} {:<24} {}",
+                    token.id,
+                    token.name,
+                    scopes.join(","),
+                    end(token, now_ms)
+                )
             });
         }
         Ok(Outcome::Done)

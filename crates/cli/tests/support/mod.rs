@@ -97,6 +97,7 @@ impl Drop for Running {
 pub(crate) struct Server {
     child: Child,
     http: SocketAddr,
+    token: String,
 }
 
 impl Server {
@@ -123,7 +124,11 @@ impl Server {
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server said `{line}`"));
         let url = started["url"].as_str().expect("an address");
         let http = url.trim_start_matches("http://").parse().expect("an address");
-        Self { child, http }
+        // A new name each time: the token of a server before this one may still be there.
+        let name = format!("test-{}", child.id());
+        let add = ["--quiet", "token", "add", &name, "--scope", "admin", "--data", "data"];
+        let token = String::from_utf8(run(folder, &add).stdout).expect("UTF-8").trim().to_owned();
+        Self { child, http, token }
     }
 
     /// Ends the server as `kill -9` does.
@@ -135,8 +140,12 @@ impl Server {
     /// Asks the API.
     pub(crate) fn api(&self, path: &str) -> Value {
         let mut stream = TcpStream::connect(self.http).expect("the server listens");
-        write!(stream, "GET /api/v1{path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.http)
-            .expect("it reads");
+        let (host, token) = (self.http, &self.token);
+        write!(
+            stream,
+            "GET /api/v1{path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )
+        .expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");

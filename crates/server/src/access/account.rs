@@ -214,7 +214,8 @@ impl Access {
         let (name, _, account) = self.must_find(&person.account).await?;
         require_good(&name, new)?;
         if !self.passwords.matches(present, account.password.as_deref()).await? {
-            let act = Act { actor, act: "account.password", subject: &name, ending: Ending::Refused };
+            let act =
+                Act { actor, act: "account.password", subject: &name, ending: Ending::Refused };
             self.audit.note(&act).await?;
             return Err(AccessError::WrongPassword);
         }
@@ -257,7 +258,8 @@ impl Access {
 
     async fn require_another_admin(&self, name: &str) -> Result<(), AccessError> {
         let accounts = self.accounts().await?;
-        let another = |account: &AccountSummary| account.role == Role::Admin && account.name != name;
+        let another =
+            |account: &AccountSummary| account.role == Role::Admin && account.name != name;
         if accounts.iter().any(another) { Ok(()) } else { Err(AccessError::LastAdmin) }
     }
 

@@ -261,10 +261,8 @@ impl Audit {
         let noted = self.records.record(RecordClass::Setting, HEAD).await?;
         let expected = noted.as_ref().map_or(Expected::Absent, |r| Expected::Revision(r.revision));
         let head: Option<Link> = noted.as_ref().and_then(read);
-        let previous = head.map_or_else(
-            || Link { sequence: 0, hash: NOTHING_BEFORE.to_owned() },
-            |head| head,
-        );
+        let previous =
+            head.unwrap_or_else(|| Link { sequence: 0, hash: NOTHING_BEFORE.to_owned() });
         let mut entry = Entry {
             sequence: previous.sequence + 1,
             time_ms: now_ms(),
@@ -318,7 +316,7 @@ impl Audit {
         }
         let anchor = self.setting(ANCHOR).await?;
         let head = self.setting(HEAD).await?;
-        Ok(check.finish(head, anchor, expect))
+        Ok(check.finish(head.as_ref(), anchor.as_ref(), expect))
     }
 
     /// Removes the entries from before a time, but never the newest, and notes that. Returns how
@@ -342,7 +340,8 @@ impl Audit {
         }
         let Some((_, newest)) = old.first() else { return Ok(0) };
         let before = self.records.record(RecordClass::Setting, ANCHOR).await?;
-        let expected = before.map_or(Expected::Absent, |record| Expected::Revision(record.revision));
+        let expected =
+            before.map_or(Expected::Absent, |record| Expected::Revision(record.revision));
         let subject = format!("{}:{}", newest.sequence, newest.hash);
         let anchor = RecordChange::put(RecordClass::Setting, ANCHOR, expected, json(newest));
         let act = Act { actor, act: PRUNE, subject: &subject, ending: Ending::Done };
@@ -350,8 +349,9 @@ impl Audit {
         self.note_with(&act, vec![anchor]).await?;
         let count = old.len() as u64;
         for some in old.rchunks(ACCESS_PAGE) {
-            let delete =
-                |(key, _): &(String, Link)| RecordChange::delete(RecordClass::Audit, key, Expected::Any);
+            let delete = |(key, _): &(String, Link)| {
+                RecordChange::delete(RecordClass::Audit, key, Expected::Any)
+            };
             self.records.change_records(some.iter().map(delete).collect()).await?;
         }
         Ok(count)
@@ -423,17 +423,17 @@ impl Check {
 
     fn finish(
         mut self,
-        head: Option<Link>,
-        anchor: Option<Link>,
+        head: Option<&Link>,
+        anchor: Option<&Link>,
         expect: Option<&Link>,
     ) -> Verification {
-        if let Some(anchor) = &anchor
+        if let Some(anchor) = anchor
             && !self.confirmed.contains(&format!("{}:{}", anchor.sequence, anchor.hash))
         {
             self.fault(Fault::Unconfirmed { sequence: anchor.sequence });
         }
         if let Some(oldest) = self.later.take() {
-            let (sequence, hash) = match &anchor {
+            let (sequence, hash) = match anchor {
                 // A removal that was cut short leaves some that the anchor covers already.
                 Some(anchor) if oldest.sequence > anchor.sequence => {
                     (anchor.sequence, anchor.hash.as_str())
@@ -447,7 +447,7 @@ impl Check {
                 self.fault(Fault::Unlinked { sequence: oldest.sequence });
             }
         }
-        let head_fits = match (&head, &self.newest) {
+        let head_fits = match (head, &self.newest) {
             (None, None) => true,
             (Some(head), Some(newest)) => self.head_seen && newest.sequence <= head.sequence,
             _ => false,

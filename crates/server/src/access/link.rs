@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::audit::{Act, Ending};
 use super::password::require_good;
 use super::session::SignedIn;
-use super::{Access, AccessError, Actor, Credential, Origin, Person, Role, body, count, normal_name, text};
+use super::{
+    Access, AccessError, Actor, Credential, Origin, Person, Role, body, count, normal_name, text,
+};
 use crate::limits::{DEMO_LINK_LIFE_MS, SET_UP_LINK_LIFE_MS};
 use crate::store::record::{Expected, Record, RecordChange, RecordClass};
 

@@ -25,12 +25,12 @@ use serde::de::DeserializeOwned;
 pub use self::account::AccountSummary;
 pub use self::audit::{Act, Audit, Ending};
 pub use self::limiter::{Limited, Pace, SourceNet};
+use self::limiter::{Rates, SignIns};
+use self::password::Passwords;
 pub use self::role::{Need, Role, Scope, UnknownName};
 pub use self::secret::Credential;
 pub use self::session::{SessionSummary, SignedIn};
 pub use self::token::{API_TOKEN_PREFIX, NewToken, TokenSummary};
-use self::limiter::{Rates, SignIns};
-use self::password::Passwords;
 use crate::limits::{ACCOUNT_NAME_LEN_MAX, PASSWORD_LEN_MAX, PASSWORD_LEN_MIN};
 use crate::store::StoreError;
 use crate::store::record::{Record, Records};
@@ -169,7 +169,9 @@ pub enum AccessError {
     )]
     BadName,
     /// A new password is too short or too long.
-    #[error("a password has at least {PASSWORD_LEN_MIN} characters and at most {PASSWORD_LEN_MAX} bytes")]
+    #[error(
+        "a password has at least {PASSWORD_LEN_MIN} characters and at most {PASSWORD_LEN_MAX} bytes"
+    )]
     PasswordLength,
     /// A new password is easy to guess.
     #[error("this password is easy to guess; take several words that do not belong together")]

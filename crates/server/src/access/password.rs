@@ -152,9 +152,8 @@ mod tests {
     async fn a_hash_names_its_parameters_and_fits_its_password_only() {
         let passwords = Passwords::default();
         let hash = passwords.hash("correct horse battery".to_owned()).await.expect("idle");
-        let expected = format!(
-            "$argon2id$v=19$m={ARGON2_MEMORY_KIB},t={ARGON2_PASSES},p={ARGON2_LANES}$"
-        );
+        let expected =
+            format!("$argon2id$v=19$m={ARGON2_MEMORY_KIB},t={ARGON2_PASSES},p={ARGON2_LANES}$");
         assert!(hash.starts_with(&expected), "{hash}");
         assert!(passwords.matches("correct horse battery", Some(&hash)).await.expect("idle"));
         assert!(!passwords.matches("correct horse batterz", Some(&hash)).await.expect("idle"));

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn a_credential_matches_its_own_hash_only() {
-        let (one, other) = (Credential::draw().expect("random"), Credential::draw().expect("random"));
+        let (one, other) =
+            (Credential::draw().expect("random"), Credential::draw().expect("random"));
         assert_ne!(one.id(), other.id());
         assert!(one.matches(&one.hash()));
         assert!(!one.matches(&other.hash()));

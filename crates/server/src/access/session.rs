@@ -90,7 +90,8 @@ impl Access {
             // Who mistypes may have typed the password as the name: only real names are noted.
             let known = self.known_name(&name).await?;
             let actor = Actor { who: known, ..actor };
-            let act = Act { actor: &actor, act: "session.begin", subject: "", ending: Ending::Refused };
+            let act =
+                Act { actor: &actor, act: "session.begin", subject: "", ending: Ending::Refused };
             self.audit.note(&act).await?;
             return Err(AccessError::WrongPassword);
         };

@@ -69,8 +69,7 @@ async fn an_untouched_log_is_intact_and_its_hashes_are_those_of_the_description(
             "stonechat audit 1\n{{\"sequence\":{},\"time_ms\":{},\"who\":\"cli:anna\",\"from\":\"local\",\"act\":\"test\",\"subject\":\"{}\",\"ending\":\"done\",\"previous\":\"{}\"}}",
             entry.sequence, entry.time_ms, entry.subject, entry.previous
         );
-        let hash: String =
-            Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(entry.hash, hash);
     }
     assert_eq!(listed[0].previous, listed[1].hash);
@@ -319,11 +318,12 @@ fn names_have_one_form() {
 
 #[test]
 fn wider_rights_hold_narrower_ones() {
-    for need in [Need::Nothing, Need::Person, Need::Read, Need::Operate, Need::Admin, Need::Metrics] {
+    for need in [Need::Nothing, Need::Person, Need::Read, Need::Operate, Need::Admin, Need::Metrics]
+    {
         for pair in Role::ALL.windows(2) {
             assert!(!pair[0].may(need) || pair[1].may(need), "{need:?}");
         }
-        assert_eq!(need.role().is_none(), false, "{need:?}");
+        assert!(need.role().is_some(), "{need:?}");
     }
     assert_eq!(Need::Ingest.role(), None);
     for scope in Scope::ALL {

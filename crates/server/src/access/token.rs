@@ -214,15 +214,18 @@ impl Access {
     ///
     /// # Errors
     /// [`AccessError::UnknownToken`], or when the store fails.
-    pub async fn revoke_token(&self, actor: &Actor, which: &str) -> Result<TokenSummary, AccessError> {
+    pub async fn revoke_token(
+        &self,
+        actor: &Actor,
+        which: &str,
+    ) -> Result<TokenSummary, AccessError> {
         let all = self.tokens().await?;
         let unknown = || AccessError::UnknownToken(which.chars().take(64).collect());
         let token = all
             .into_iter()
             .find(|token| token.id == which || token.name == which)
             .ok_or_else(unknown)?;
-        let delete =
-            RecordChange::delete(RecordClass::ApiToken, token.id.as_str(), Expected::Any);
+        let delete = RecordChange::delete(RecordClass::ApiToken, token.id.as_str(), Expected::Any);
         let subject = format!("{} ({})", token.name, token.id);
         let act = Act { actor, act: "token.revoke", subject: &subject, ending: Ending::Done };
         changed(self.audit.note_with(&act, vec![delete]).await)?;
@@ -230,7 +233,10 @@ impl Access {
     }
 
     /// Lists the keys of the tokens that an account made.
-    pub(super) async fn tokens_made_by(&self, account_id: &str) -> Result<Vec<String>, AccessError> {
+    pub(super) async fn tokens_made_by(
+        &self,
+        account_id: &str,
+    ) -> Result<Vec<String>, AccessError> {
         let mut keys = Vec::new();
         for record in self.all_records(RecordClass::ApiToken).await? {
             let token: ApiToken = body(&record)?;

@@ -173,7 +173,8 @@ impl From<AccessError> for Problem {
                 return Self::new(Status::INTERNAL_SERVER_ERROR, detail);
             }
             AccessError::Busy => {
-                return Self::new(Status::TOO_MANY_REQUESTS, error.to_string()).retry_after_ms(1_000);
+                return Self::new(Status::TOO_MANY_REQUESTS, error.to_string())
+                    .retry_after_ms(1_000);
             }
             AccessError::Limited(limited) => {
                 return Self::new(Status::TOO_MANY_REQUESTS, error.to_string())

@@ -49,8 +49,6 @@ pub(super) async fn list(
 /// Checks whether an entry was changed, removed, inserted or moved.
 #[utoipa::path(get, path = "/api/v1/audit/verification", responses(
     (status = 200, body = Verification), (status = "default", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn verify(
-    State(context): State<Context>,
-) -> Result<Json<Verification>, Problem> {
+pub(super) async fn verify(State(context): State<Context>) -> Result<Json<Verification>, Problem> {
     Ok(Json(context.access.audit().verify(None).await?))
 }

@@ -19,6 +19,7 @@ use crate::access::{
     API_TOKEN_PREFIX, AccessError, Act, Ending, Need, Origin, Principal, SourceNet,
 };
 use crate::clock::now_ms;
+use crate::identity::listener::TlsListener;
 use crate::limits::REQUEST_TIMEOUT;
 
 const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
@@ -56,6 +57,12 @@ impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     }
 }
 
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self { address: *stream.remote_addr(), https: true }
+    }
+}
+
 impl Hosts {
     /// Takes names (without ports) besides the loopback ones.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
@@ -88,7 +95,7 @@ impl Hosts {
                 break;
             }
         }
-        let https = text("x-forwarded-proto").last().is_some_and(|proto| proto.trim() == "https");
+        let https = text("x-forwarded-proto").next_back().is_some_and(|proto| proto.trim() == "https");
         Origin { address: last, https: https || peer.https }
     }
 
@@ -340,11 +347,7 @@ pub(super) fn cookie_name(origin: &Origin, headers: &HeaderMap) -> String {
     let port = &host[without_port(host).len()..];
     let port = port.trim_start_matches(':');
     let prefix = if origin.https { "__Host-" } else { "" };
-    if port.is_empty() {
-        format!("{prefix}stonechat")
-    } else {
-        format!("{prefix}stonechat-{port}")
-    }
+    if port.is_empty() { format!("{prefix}stonechat") } else { format!("{prefix}stonechat-{port}") }
 }
 
 /// Finds a cookie.

@@ -10,10 +10,10 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 
 use super::Context;
-use crate::access::{Access, Principal};
-use crate::clock::now_ms;
 use super::problem::Problem;
 use super::readings::{Query, only, repeated};
+use crate::access::{Access, Principal};
+use crate::clock::now_ms;
 use crate::limits::{LIVE_ACCESS_CHECK, LIVE_CLIENTS_MAX, LIVE_DEVICES_MAX, LIVE_KEEP_ALIVE};
 use crate::live::{Next, Watcher};
 

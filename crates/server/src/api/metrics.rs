@@ -83,12 +83,7 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
     put("live_clients", "gauge", "Clients that watch live.", context.hub.watchers() as u64);
     let access = context.access.counters();
     let (requests, sign_ins, passwords) = context.access.limited();
-    put(
-        "sign_ins_total",
-        "counter",
-        "Sign-ins that succeeded.",
-        since_start(&access.signed_in),
-    );
+    put("sign_ins_total", "counter", "Sign-ins that succeeded.", since_start(&access.signed_in));
     put(
         "sign_ins_refused_total",
         "counter",
@@ -96,8 +91,18 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
         since_start(&access.refused),
     );
     put("sign_ins_limited_total", "counter", "Sign-ins refused as too frequent.", sign_ins);
-    put("passwords_turned_away_total", "counter", "Passwords not checked as too many wait.", passwords);
-    put("passwords_checked_total", "counter", "Hashes of passwords computed.", context.access.password_checks());
+    put(
+        "passwords_turned_away_total",
+        "counter",
+        "Passwords not checked as too many wait.",
+        passwords,
+    );
+    put(
+        "passwords_checked_total",
+        "counter",
+        "Hashes of passwords computed.",
+        context.access.password_checks(),
+    );
     put("requests_limited_total", "counter", "Requests refused as too frequent.", requests);
     put(
         "requests_unauthorised_total",

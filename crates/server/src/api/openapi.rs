@@ -8,9 +8,7 @@ use utoipa::openapi::security::{
 };
 
 use super::access::{ROUTES, Row};
-use super::{
-    accounts, alarms, audit, devices, live, metrics, readings, sign_in, status, tokens,
-};
+use super::{accounts, alarms, audit, devices, live, metrics, readings, sign_in, status, tokens};
 use crate::access::Need;
 
 /// Everything that has a description.

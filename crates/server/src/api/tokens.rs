@@ -70,8 +70,7 @@ pub(super) async fn add(
     let expires_ms = end_ms(days.unwrap_or(API_TOKEN_LIFE_DAYS), now_ms);
     let new = NewToken { name, scopes, expires_ms };
     let actor = principal.actor(&origin);
-    let (token, summary) =
-        context.access.add_token(&actor, Some(&principal), new, now_ms).await?;
+    let (token, summary) = context.access.add_token(&actor, Some(&principal), new, now_ms).await?;
     Ok((StatusCode::CREATED, Json(MadeToken { token, summary })))
 }
 

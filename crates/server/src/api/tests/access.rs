@@ -9,7 +9,7 @@ use super::super::Peer;
 use super::super::access::{ROUTES, STRANGERS};
 use super::*;
 use crate::access::{Credential, Principal, Role};
-use crate::limits::{SIGN_IN_FAILURES_FREE, SET_UP_LINK_LIFE_MS};
+use crate::limits::{SET_UP_LINK_LIFE_MS, SIGN_IN_FAILURES_FREE};
 
 /// Who asks: nobody, the sessions of a viewer, operator and admin, and tokens with one scope each.
 const CALLERS: [&str; 9] =
@@ -100,7 +100,9 @@ impl Site {
     async fn known(&self, caller: &str) -> Known {
         let access = &self.context.access;
         if let Ok(scope) = caller.parse::<Scope>() {
-            return Known::Token(token_of(access, &format!("{scope}-{}", now_ms()), &[scope]).await);
+            return Known::Token(
+                token_of(access, &format!("{scope}-{}", now_ms()), &[scope]).await,
+            );
         }
         match caller.to_lowercase().parse::<Role>() {
             Ok(role) => Known::Session(access.session_for_test(role.as_str(), role).await),
@@ -227,7 +229,10 @@ async fn the_set_up_link_makes_one_admin_once() {
     let site = site().await;
     let access = &site.context.access;
     let (_, state) = site.get("/api/v1/session").await;
-    assert_eq!(state, json!({ "account": null, "role": null, "expires_ms": null, "set_up_needed": true }));
+    assert_eq!(
+        state,
+        json!({ "account": null, "role": null, "expires_ms": null, "set_up_needed": true })
+    );
     let old = access.offer_set_up(now_ms()).await.expect("stored").expect("a link");
     let link = access.offer_set_up(now_ms()).await.expect("stored").expect("another link");
     let try_with = |link: String, name: &str, password: &str| {
@@ -459,7 +464,8 @@ async fn revoked_and_expired_tokens_and_lost_roles_hold_no_longer_at_once() {
     site.known("Admin").await;
     assert_eq!(status(child, "/api/v1/status").await, 401, "another account of the same name");
 
-    let new = NewToken { name: "old".into(), scopes: vec![Scope::Read], expires_ms: Some(now_ms()) };
+    let new =
+        NewToken { name: "old".into(), scopes: vec![Scope::Read], expires_ms: Some(now_ms()) };
     let (old, _) = access.add_token(&server, None, new, now_ms()).await.expect("new");
     assert_eq!(status(Known::Token(old), "/api/v1/status").await, 401, "expired");
 }
@@ -591,7 +597,9 @@ async fn what_people_do_is_in_the_audit_log_without_secrets() {
     assert_eq!(lines[1..], expected);
     let Known::Session(session) = &anna else { unreachable!() };
     let whole = answer.to_string();
-    for secret in [PASSWORD, "another long", "hunter2", "wrong horse", session.reveal(), &site.token] {
+    for secret in
+        [PASSWORD, "another long", "hunter2", "wrong horse", session.reveal(), &site.token]
+    {
         assert!(!whole.contains(secret), "{secret}");
     }
     assert_eq!(site.get("/api/v1/audit/verification").await.1["intact"], true);
@@ -625,7 +633,8 @@ async fn proxies_are_believed_only_if_the_settings_name_them() {
 fn a_principal_may_only_what_he_is() {
     use crate::access::Need;
     assert!(Principal::Anonymous.may(Need::Nothing));
-    for need in [Need::Person, Need::Read, Need::Operate, Need::Admin, Need::Metrics, Need::Ingest] {
+    for need in [Need::Person, Need::Read, Need::Operate, Need::Admin, Need::Metrics, Need::Ingest]
+    {
         assert!(!Principal::Anonymous.may(need), "{need:?}");
     }
 }
