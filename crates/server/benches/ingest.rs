@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
 mod load;
+mod sealed;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("stored", stored),
     ("ack", ack),
     ("rows", rows),
+    ("sealed", sealed::measure),
 ];
 
 /// A figure, beside a peer's.
@@ -79,6 +81,7 @@ fn main() -> Outcome<()> {
     match arguments.first().map(String::as_str) {
         Some(load::FLAG) => return load::run(&arguments[1..]),
         Some(load::idle::FLAG) => return load::idle::run(&arguments[1..]),
+        Some(sealed::FLAG) => return sealed::run(&arguments[1..]),
         _ => {}
     }
     let runtime = Runtime::new()?;

@@ -1,5 +1,6 @@
 //! Sealed sessions against a whole server: over TCP, on the topics of its own front end, and
 //! through mosquitto.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test says what it skips")]
 
 mod common;
 
