@@ -8,6 +8,7 @@ mod elf;
 mod emulator;
 mod kinds;
 mod report;
+mod sealed;
 mod toolchain;
 
 use std::path::Path;
@@ -68,6 +69,9 @@ pub fn test(root: &Path) -> Result<Vec<String>> {
         lines.push(format!("{}; {cost}", compared(&kind.case, &chip)));
         wrong_costs |= !cost.is_right();
     }
+    for row in sealed::run(root, &emulator)? {
+        lines.push(format!("{} {} {}", row.name, row.value, row.unit));
+    }
     if wrong_costs {
         bail!("modelled costs are wrong:\n{}", lines.join("\n"));
     }
@@ -112,6 +116,7 @@ pub fn bench(root: &Path) -> Result<Vec<Row>> {
         let chip = compare(&emulator, &case, true)?;
         rows.extend(chip.rows(&case.name, program_bytes));
     }
+    rows.extend(sealed::run(root, &emulator)?);
     Ok(rows)
 }
 

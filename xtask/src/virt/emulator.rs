@@ -15,11 +15,11 @@ use stonechat_job::format::Job;
 use super::Report;
 use super::toolchain::{TARGET, Toolchain, runs};
 
-const QEMU: &str = "qemu-system-riscv32";
+pub(super) const QEMU: &str = "qemu-system-riscv32";
 /// Just the extensions that an ESP32-C3 has, so that any other instruction traps.
-const CPU: &str = "rv32,a=off,f=off,d=off";
+pub(super) const CPU: &str = "rv32,a=off,f=off,d=off";
 /// Where the linker script of `board-virt` expects the job.
-const JOB_ADDRESS: &str = "0x84000000";
+pub(super) const JOB_ADDRESS: &str = "0x84000000";
 
 /// The emulated chip with its program.
 pub struct Emulator {
