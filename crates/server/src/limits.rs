@@ -112,7 +112,11 @@ pub const COMPACT_AGE: Duration = Duration::from_secs(15 * 60);
 pub const COMPACT_READINGS_PER_STEP: usize = 8_192;
 /// The rows that one step of a compaction deletes from the tail.
 pub const COMPACT_DELETES_PER_STEP: i64 = 128;
-/// The chunks that one step of the retention deletes.
+/// The minutes whose summaries are kept in one row.
+pub const MINUTES_PER_BLOCK: i64 = 60;
+/// The hours whose summaries are kept in one row.
+pub const HOURS_PER_BLOCK: i64 = 48;
+/// The chunks, and the rows of each other class, that one step of the retention deletes.
 pub const RETENTION_DELETES_PER_STEP: i64 = 256;
 /// How often the writer looks whether something is due.
 pub const WRITER_TICK: Duration = Duration::from_secs(1);

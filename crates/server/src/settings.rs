@@ -25,8 +25,16 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Seconds without a message after which a device counts as silent.
     pub silent_after_s: u32,
-    /// Days for which readings are kept; 0 keeps them for ever.
+    /// Days for which readings are kept one by one; 0 keeps them for ever.
     pub retention_days: u32,
+    /// Days for which their summaries by minutes are kept; 0 keeps them for ever.
+    pub retention_minutes_days: u32,
+    /// Days for which their summaries by hours are kept; 0 keeps them for ever.
+    pub retention_hours_days: u32,
+    /// Days for which alarms are kept after they were cleared; 0 keeps them for ever.
+    pub retention_alarms_days: u32,
+    /// Days for which entries of the audit log are kept; 0 keeps them for ever.
+    pub retention_audit_days: u32,
 
     // MQTT.
     /// Where devices connect by MQTT within TLS 1.3 besides; off unless named.
@@ -139,6 +147,10 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             metrics_on_loopback: false,
             audit_days: 0,
+            retention_minutes_days: 0,
+            retention_hours_days: 0,
+            retention_alarms_days: 0,
+            retention_audit_days: 0,
             https: Listen::Off,
             sealed: Listen::Off,
             foreign_broker: "off".to_owned(),
@@ -205,7 +217,13 @@ impl Settings {
     pub fn retention(&self) -> Retention {
         let days =
             |days: u32| (days > 0).then(|| Duration::from_secs(u64::from(days) * 24 * 60 * 60));
-        Retention { readings: days(self.retention_days) }
+        Retention {
+            readings: days(self.retention_days),
+            minutes: days(self.retention_minutes_days),
+            hours: days(self.retention_hours_days),
+            alarms: days(self.retention_alarms_days),
+            audit: days(self.retention_audit_days),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::Context;
 use super::problem::Problem;
 use crate::clock::now_ms;
 use crate::limits::{POINTS, POINTS_MAX, QUERY_CHANNELS_MAX, READINGS_SPAN_MS};
-use crate::store::{self, ReadingsQuery, StoreError};
+use crate::store::{self, ReadingsQuery, Resolution, StoreError};
 
 /// Reads the question of a request; errors are problems.
 pub(super) struct Query<T>(pub(super) T);
@@ -86,6 +86,9 @@ pub(super) struct Series {
     points: Vec<(i64, f64)>,
     /// Whether only each bucket's minimum and maximum are shown.
     downsampled: bool,
+    /// Of which readings points are shown: of all (`raw`), or, in a wide span or after the others
+    /// were deleted, of the least and the greatest of each `minute` or `hour`.
+    resolution: &'static str,
 }
 
 /// Readings of some channels.
@@ -106,6 +109,11 @@ impl From<store::Series> for Series {
             unit: (!series.unit.is_empty()).then_some(series.unit),
             points: series.points,
             downsampled: series.downsampled,
+            resolution: match series.resolution {
+                Resolution::Raw => "raw",
+                Resolution::Minute => "minute",
+                Resolution::Hour => "hour",
+            },
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod record;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
+mod summary;
 mod window;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::settings::Settings;
 
 pub use record::{Expected, Record, RecordChange, RecordClass, Records};
 pub use sqlite::SqliteStore;
+pub use summary::{Resolution, Summary};
 
 /// One value of one channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +70,14 @@ impl MessageKey {
 pub struct Retention {
     /// Readings as they came in.
     pub readings: Option<Duration>,
+    /// Their summaries by minutes.
+    pub minutes: Option<Duration>,
+    /// Their summaries by hours.
+    pub hours: Option<Duration>,
+    /// Alarms, from the time they were cleared.
+    pub alarms: Option<Duration>,
+    /// Entries of the audit log.
+    pub audit: Option<Duration>,
 }
 
 /// A message that was decoded and checked, ready to be stored.
@@ -163,6 +173,8 @@ pub struct Series {
     pub points: Vec<(i64, f64)>,
     /// Whether only each bucket's minimum and maximum are shown.
     pub downsampled: bool,
+    /// The coarsest summaries of which points are shown.
+    pub resolution: Resolution,
 }
 
 /// Which alarms are asked for, newest first.

@@ -7,7 +7,7 @@ use stonechat_core::wire::uplink::MessageId;
 
 use super::{
     AlarmsQuery, Appended, Expected, Message, MessageKey, Reading, ReadingsQuery, Record,
-    RecordChange, RecordClass, Records, Store, StoreError,
+    RecordChange, RecordClass, Records, Resolution, Retention, Store, StoreError,
 };
 use crate::alarm::{Action, AlarmState, Change};
 use crate::device::DeviceId;
@@ -19,6 +19,8 @@ const START_MS: i64 = 1_800_000_000_000;
 pub(super) trait Opener {
     /// Opens it, with what it held before.
     fn open(&self) -> Arc<dyn Store>;
+    /// Opens it with what it held before, to delete what is older than is kept.
+    fn open_keeping(&self, retention: Retention) -> Arc<dyn Store>;
     /// Takes its records as another program would while it is open.
     fn beside(&self) -> Arc<dyn Records>;
 }
@@ -78,6 +80,8 @@ pub(super) async fn run(opener: &impl Opener) {
     sensor_faults(&opener.open()).await;
     many_points(opener).await;
     too_many_channels(&opener.open()).await;
+    wide_spans(opener).await;
+    retention(opener).await;
 }
 
 async fn devices(store: &Arc<dyn Store>) {
@@ -515,5 +519,143 @@ async fn too_many_channels(store: &Arc<dyn Store>) {
     let expected = Appended::New { alarms: vec![], rejected_readings: 300 - 256 };
     assert_eq!(appended, expected);
     assert_eq!(store.channels("wide").await.expect("answer").len(), 256);
+    store.close().await;
+}
+
+/// A span of days with few points shows every peak, whatever it is read from.
+async fn wide_spans(opener: &impl Opener) {
+    const STEP_MS: i64 = 100_000;
+    let store = opener.open();
+    with_device(&*store, "days").await;
+    let value = |i: i64| if i == 1_234 { 1e6 } else { ((i * 7_919) % 1_000) as f64 };
+    let messages = (0..40).map(|sequence| {
+        let readings: Vec<_> = (0..100)
+            .map(|i| i64::from(sequence) * 100 + i)
+            .map(|i| ("a", i * STEP_MS, value(i)))
+            .collect();
+        message("days", 1, sequence, &readings)
+    });
+    assert!(store.append_all(messages.collect()).await.iter().all(Result::is_ok));
+    store.close().await;
+    let store = opener.open();
+    let late = message("days", 1, 41, &[("a", 50 * STEP_MS + 1, -1e6)]);
+    store.append(late).await.expect("stored");
+    for points_max in [4, 20, 100, 1_000] {
+        let query = ReadingsQuery {
+            device: "days".into(),
+            channels: vec!["a".into()],
+            from_ms: START_MS,
+            to_ms: START_MS + 4_000 * STEP_MS,
+            points_max,
+        };
+        let series = store.readings(query).await.expect("readable").remove(0);
+        assert!(series.downsampled && series.points.len() <= points_max);
+        assert!(series.points.is_sorted_by_key(|point| point.0));
+        assert!(series.points.contains(&(START_MS + 1_234 * STEP_MS, 1e6)), "{points_max}");
+        assert!(series.points.contains(&(START_MS + 50 * STEP_MS + 1, -1e6)), "{points_max}");
+        let measured = |&(time_ms, v): &(i64, f64)| {
+            let i = (time_ms - START_MS) / STEP_MS;
+            v == -1e6 || (v == value(i) && (time_ms - START_MS) % STEP_MS == 0)
+        };
+        assert!(series.points.iter().all(measured), "only what was measured is shown");
+    }
+    store.close().await;
+}
+
+/// What is older than is kept goes, each class by itself; summaries outlive the readings.
+async fn retention(opener: &impl Opener) {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    let day = Some(Duration::from_secs(24 * 60 * 60));
+    let now_ms = crate::clock::now_ms();
+    // The readings begin with a minute, so that it is known how many minutes they touch.
+    let old_ms = (now_ms - 3 * DAY_MS) / 3_600_000 * 3_600_000;
+    let store = opener.open();
+    with_device(&*store, "old").await;
+    let reading = |channel: &str, time_ms, value| Reading {
+        channel: Arc::from(channel),
+        unit: Arc::from(""),
+        time_ms,
+        value,
+    };
+    let at = |sequence, readings| {
+        let key = MessageId { session: 1, sequence }.into();
+        Message { device: id("old"), key, received_ms: now_ms, readings, detector: None }
+    };
+    let ten_minutes = (0..600).map(|i| reading("a", old_ms + i * 1_000, i as f64)).collect();
+    let verdicts =
+        |time_ms| vec![reading("anomaly", time_ms, 1.0), reading("anomaly", time_ms + 1, 0.0)];
+    let messages =
+        vec![at(1, ten_minutes), at(2, verdicts(old_ms)), at(3, vec![reading("b", now_ms, -1.0)])];
+    assert!(store.append_all(messages).await.iter().all(Result::is_ok));
+    let query = AlarmsQuery { device: Some("old".into()), limit: 10, ..AlarmsQuery::default() };
+    let alarm = store.alarms(query.clone()).await.expect("answer").remove(0);
+    store.act(alarm.id, Action::Clear, None, old_ms).await.unwrap_or(alarm);
+    let open = at(4, vec![reading("anomaly", old_ms + 5_000, 1.0)]);
+    store.append(open).await.expect("stored");
+    let audit = RecordChange::put(RecordClass::Audit, "1", Expected::Any, "{}");
+    store.change_records(vec![audit]).await.expect("written");
+    store.close().await;
+
+    let kept = Retention { readings: day, alarms: day, audit: day, ..Retention::default() };
+    let store = opener.open_keeping(kept);
+    let gone = async {
+        loop {
+            let channels = store.channels("old").await.expect("answer");
+            let readings =
+                |name: &str| channels.iter().find(|c| c.name == name).map(|c| c.readings);
+            let alarms = store.alarms(query.clone()).await.expect("answer").len();
+            if readings("a") == Some(0) && alarms == 1 {
+                assert_eq!(readings("b"), Some(1));
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("deleted before long");
+    let ask = async |store: &Arc<dyn Store>| {
+        let query = ReadingsQuery {
+            device: "old".into(),
+            channels: vec!["a".into()],
+            from_ms: old_ms,
+            to_ms: now_ms,
+            points_max: usize::MAX,
+        };
+        store.readings(query).await.expect("readable").remove(0)
+    };
+    let series = ask(&store).await;
+    assert_eq!((series.resolution, series.downsampled), (Resolution::Minute, true));
+    let mut expected: Vec<(i64, f64)> = Vec::new();
+    for minute in 0..10 {
+        for second in [minute * 60, minute * 60 + 59] {
+            expected.push((old_ms + second * 1_000, second as f64));
+        }
+    }
+    assert_eq!(series.points, expected);
+    assert!(store.record(RecordClass::Audit, "1").await.expect("answer").is_some(), "it is new");
+    store.close().await;
+
+    let kept = Retention { readings: day, minutes: day, ..Retention::default() };
+    let store = opener.open_keeping(kept);
+    let coarse = async {
+        while ask(&store).await.resolution != Resolution::Hour {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, coarse).await.expect("deleted before long");
+    let extremes = [(old_ms, 0.0), (old_ms + 599_000, 599.0)];
+    assert_eq!(ask(&store).await.points, extremes);
+    store.close().await;
+    let nothing = Some(Duration::ZERO);
+    let store = opener.open_keeping(Retention { audit: nothing, ..Retention::default() });
+    let other = RecordChange::put(RecordClass::Setting, "newest", Expected::Any, "{}");
+    let revision = store.change_records(vec![other]).await.expect("written");
+    let gone = async {
+        while store.record(RecordClass::Audit, "1").await.expect("answer").is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("deleted before long");
+    let later = RecordChange::put(RecordClass::Setting, "newest", Expected::Any, "1");
+    assert!(store.change_records(vec![later]).await.expect("written") > revision);
     store.close().await;
 }

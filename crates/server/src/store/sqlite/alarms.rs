@@ -140,3 +140,17 @@ pub(super) fn count(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
         )?
         .query_row([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))
 }
+
+/// Deletes some of the alarms that were cleared before a time; returns how many.
+pub(super) fn delete_before(
+    connection: &Connection,
+    before_ms: i64,
+    limit: i64,
+) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "DELETE FROM alarm WHERE id IN \
+             (SELECT id FROM alarm WHERE state = 'cleared' AND cleared_ms < ?1 LIMIT ?2)",
+        )?
+        .execute([before_ms, limit])
+}

@@ -14,10 +14,10 @@ use std::time::Instant;
 use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::chunk;
 use super::fleet::Fleet;
 use super::ledger::Ledger;
 use super::writer::put_total;
+use super::{chunk, summaries};
 use crate::limits::{
     CHUNK_POINTS, COMPACT_AGE, COMPACT_DELETES_PER_STEP, COMPACT_MESSAGES_MAX,
     COMPACT_READINGS_MAX, COMPACT_READINGS_MIN, COMPACT_READINGS_PER_CHANNEL,
@@ -75,7 +75,9 @@ impl Compaction {
     pub(super) fn start(&mut self, ledger: &Ledger, fleet: &Arc<RwLock<Fleet>>) {
         let fleet = fleet.read();
         let with_tail = fleet.channels.iter().filter(|(_, channel)| !channel.tail.is_empty());
-        let rows = with_tail.map(|(&row, _)| row).collect();
+        let mut rows: Vec<i64> = with_tail.map(|(&row, _)| row).collect();
+        // Rows that lie side by side in the database are written together.
+        rows.sort_unstable();
         self.stage = Stage::Channels { rows, to: ledger.last_message };
         self.last = Instant::now();
     }
@@ -184,20 +186,27 @@ impl Compaction {
         connection: &Connection,
         before_ms: i64,
     ) -> rusqlite::Result<usize> {
-        let old: Vec<(i64, i64, i64)> = connection
-            .prepare_cached("SELECT id, channel, points FROM chunk WHERE end_ms < ?1 LIMIT ?2")?
+        let old: Vec<(i64, i64, i64, i64)> = connection
+            .prepare_cached(
+                "SELECT id, channel, points, end_ms FROM chunk WHERE end_ms < ?1 LIMIT ?2",
+            )?
             .query_map([before_ms, RETENTION_DELETES_PER_STEP], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
-        for &(id, channel, points) in &old {
+        for &(id, channel, points, end_ms) in &old {
+            // An open chunk is in no summary yet.
+            if let Some(open) = open_chunk(connection, channel)?.filter(|open| open.row == id) {
+                summaries::add(connection, channel, &open.points)?;
+            }
             connection.prepare_cached("DELETE FROM chunk WHERE id = ?1")?.execute([id])?;
             connection
                 .prepare_cached(
                     "UPDATE channel SET points = max(0, points - ?2), \
-                     open_chunk = nullif(open_chunk, ?3) WHERE id = ?1",
+                     open_chunk = nullif(open_chunk, ?3), \
+                     points_from_ms = max(coalesce(points_from_ms, ?4), ?4) WHERE id = ?1",
                 )?
-                .execute([channel, points, id])?;
+                .execute([channel, points, id, end_ms])?;
             self.dropped.push((channel, points as u64));
         }
         Ok(old.len())
@@ -250,6 +259,9 @@ fn write_chunks(
                 .insert(params![channel, first.0, last.0, piece.len() as i64, body])?,
         };
         left_open = (piece.len() < CHUNK_POINTS).then_some(row);
+        if left_open.is_none() {
+            summaries::add(connection, channel, piece)?;
+        }
     }
     Ok(left_open)
 }

@@ -20,6 +20,7 @@ mod reader;
 mod records;
 mod registry;
 mod schema;
+mod summaries;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -41,7 +42,8 @@ use self::schema::Location;
 use self::writer::{Command, Writer};
 use super::{
     AlarmsQuery, Appended, ChannelRecord, DeviceRecord, Message, ReadingsQuery, Record,
-    RecordChange, RecordClass, Records, Retention, Series, Store, StoreError, Totals,
+    RecordChange, RecordClass, Records, Resolution, Retention, Series, Store, StoreError, Summary,
+    Totals,
 };
 use crate::alarm::{Action, Alarm};
 use crate::limits::{READERS_MAX, WRITER_MESSAGES_MAX, WRITER_QUEUE_LEN};
@@ -91,6 +93,33 @@ impl SqliteStore {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Finds the summaries of a channel's readings that touch a span of time, in its order; the
+    /// newest readings may not be among them yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn summaries(
+        &self,
+        device: &str,
+        channel: &str,
+        resolution: Resolution,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Summary>, StoreError> {
+        let row = {
+            let fleet = self.fleet.read();
+            fleet.devices.get(device).and_then(|device| device.channels.get(channel).copied())
+        };
+        let location = self.location.clone();
+        self.readers
+            .run(move |connection| match row {
+                Some(row) => summaries::find(connection, row, resolution, from_ms, to_ms)
+                    .map_err(|e| location.failed(e)),
+                None => Ok(Vec::new()),
+            })
+            .await
     }
 
     /// Starts to move the tail into chunks, and returns when the first step is done.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 use stonechat_core::wire::uplink::MessageId;
 
-use super::{append, body};
+use super::{append, body, chunk, summaries};
 use crate::limits::{CHECKPOINT_PAGES, DATABASE_BUSY_TIMEOUT, READER_CACHE_KIB, WRITER_CACHE_KIB};
 use crate::store::StoreError;
 
@@ -14,7 +14,7 @@ const FILE_NAME: &str = "stonechat.sqlite";
 const LOCK_NAME: &str = "stonechat.lock";
 
 /// The steps from an empty file to the newest schema; a released one is never changed.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE device (
         id INTEGER PRIMARY KEY,
@@ -109,9 +109,31 @@ pub(super) const MIGRATIONS: [&str; 3] = [
         body BLOB NOT NULL
     );
     ",
+    "
+    -- Summaries of the points of full chunks: by minutes (0) or hours (1).
+    CREATE TABLE summary (
+        id INTEGER PRIMARY KEY,
+        channel INTEGER NOT NULL REFERENCES channel (id),
+        resolution INTEGER NOT NULL,
+        block_ms INTEGER NOT NULL,
+        end_ms INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX summary_by_channel ON summary (channel, resolution, block_ms);
+    CREATE INDEX summary_by_age ON summary (resolution, end_ms);
+    -- Up to these times chunks, and summaries by minutes, were deleted.
+    ALTER TABLE channel ADD COLUMN points_from_ms INTEGER;
+    ALTER TABLE channel ADD COLUMN minutes_from_ms INTEGER;
+    DROP INDEX chunk_by_channel;
+    CREATE INDEX chunk_by_channel ON chunk (channel, end_ms, start_ms);
+    CREATE INDEX alarm_by_end ON alarm (cleared_ms);
+    CREATE INDEX record_by_age ON record (class, changed_ms);
+    ",
 ];
 /// The schema whose tail had a row for each message.
 const SCHEMA_OF_ROWS: usize = 2;
+/// The schema that had no summaries.
+const SCHEMA_WITHOUT_SUMMARIES: usize = 3;
 
 /// Where the database of a data folder is.
 #[derive(Clone, Debug)]
@@ -234,6 +256,9 @@ impl Location {
             if schema == SCHEMA_OF_ROWS {
                 self.pack_messages(&transaction)?;
             }
+            if schema == SCHEMA_WITHOUT_SUMMARIES {
+                self.summarise_chunks(&transaction)?;
+            }
         }
         if found < known {
             transaction.pragma_update(None, "user_version", known).map_err(|e| self.failed(e))?;
@@ -269,6 +294,25 @@ impl Location {
         drop(rows);
         drop(statement);
         transaction.execute_batch("DROP TABLE message").map_err(failed)
+    }
+
+    /// Summarises the chunks that are full.
+    fn summarise_chunks(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        let failed = |e| self.failed(e);
+        let mut statement = transaction
+            .prepare(
+                "SELECT chunk.channel, chunk.body FROM chunk JOIN channel \
+                 ON channel.id = chunk.channel WHERE channel.open_chunk IS NOT chunk.id",
+            )
+            .map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let body = row.get_ref(1).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
+            let points = chunk::decode(body).map_err(|e| self.damaged(e.to_string()))?;
+            let channel = row.get(0).map_err(failed)?;
+            summaries::add(transaction, channel, &points).map_err(failed)?;
+        }
+        Ok(())
     }
 }
 

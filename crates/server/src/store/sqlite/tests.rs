@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use rusqlite::Connection;
 use stonechat_core::wire::uplink::MessageId;
 use tempfile::TempDir;
@@ -11,7 +12,8 @@ use super::{RecordsBeside, SqliteStore};
 use crate::device::DeviceId;
 use crate::store::suite::{self, Opener};
 use crate::store::{
-    Appended, Message, Reading, ReadingsQuery, RecordClass, Records, Retention, Store, StoreError,
+    Appended, Message, Reading, ReadingsQuery, RecordClass, Records, Resolution, Retention, Store,
+    StoreError,
 };
 
 struct Folder(TempDir);
@@ -19,6 +21,10 @@ struct Folder(TempDir);
 impl Opener for Folder {
     fn open(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(self.0.path(), Retention::default()).expect("own folder"))
+    }
+
+    fn open_keeping(&self, retention: Retention) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(self.0.path(), retention).expect("own folder"))
     }
 
     fn beside(&self) -> Arc<dyn Records> {
@@ -252,30 +258,62 @@ async fn the_log_stays_bounded() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn old_readings_are_deleted() {
-    let folder = folder();
-    let day = std::time::Duration::from_secs(24 * 60 * 60);
-    let store = SqliteStore::open(folder.path(), Retention::default()).expect("own folder");
-    add_pump(&store).await;
-    let mut old = message(1);
-    for reading in &mut old.readings {
-        reading.time_ms = crate::clock::now_ms() - 3 * 24 * 60 * 60 * 1_000;
-    }
-    store.append(old).await.expect("stored");
-    store.close().await;
+fn points_message(sequence: u32, points: &[(i64, f64)]) -> Message {
+    let (channel, unit): (Arc<str>, Arc<str>) = (Arc::from("c0"), Arc::from(""));
+    let reading = |&(time_ms, value): &(i64, f64)| Reading {
+        channel: channel.clone(),
+        unit: unit.clone(),
+        time_ms,
+        value,
+    };
+    Message { readings: points.iter().map(reading).collect(), ..message(sequence) }
+}
 
-    let store =
-        SqliteStore::open(folder.path(), Retention { readings: Some(day) }).expect("own folder");
-    let mut new = message(2);
-    for reading in &mut new.readings {
-        reading.time_ms = crate::clock::now_ms();
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Points come in any order over four days, in two parts that each fill whole chunks.
+    #[test]
+    fn summaries_equal_a_naive_computation(
+        seconds in prop::collection::vec((0_i64..345_600, -1_000_i32..1_000), 360 * 4),
+        first_chunks in 1_usize..4,
+    ) {
+        let start_ms = 1_800_000_000_000 / 86_400_000 * 86_400_000;
+        let points: Vec<_> =
+            seconds.iter().map(|&(s, v)| (start_ms + s * 1_000, f64::from(v))).collect();
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        runtime.block_on(async {
+            let folder = folder();
+            let (first, second) = points.split_at(first_chunks * 360);
+            for (sequence, part) in [(1, first), (2, second)] {
+                let store = SqliteStore::open(folder.path(), Retention::default()).expect("own");
+                if sequence == 1 {
+                    add_pump(&store).await;
+                }
+                store.append(points_message(sequence, part)).await.expect("stored");
+                store.close().await;
+            }
+            let store = SqliteStore::open(folder.path(), Retention::default()).expect("own");
+            for resolution in [Resolution::Minute, Resolution::Hour] {
+                let found = store.summaries("pump", "c0", resolution, 0, i64::MAX).await;
+                let found = found.expect("readable");
+                let (mut counted, width_ms) = (0, resolution.width_ms());
+                for summary in found {
+                    let within = points.iter().filter(|p| p.0.div_euclid(width_ms) * width_ms == summary.start_ms);
+                    let values: Vec<f64> = within.map(|p| p.1).collect();
+                    assert_eq!(summary.count, values.len() as u64);
+                    assert_eq!(summary.min.1, values.iter().copied().fold(f64::MAX, f64::min));
+                    assert_eq!(summary.max.1, values.iter().copied().fold(f64::MIN, f64::max));
+                    assert_eq!(summary.sum, values.iter().sum::<f64>());
+                    assert_eq!(summary.mean(), summary.sum / values.len() as f64);
+                    assert!(points.contains(&summary.min) && points.contains(&summary.max));
+                    counted += summary.count;
+                }
+                assert_eq!(counted, points.len() as u64, "each point once");
+            }
+            store.close().await;
+        });
     }
-    store.append(new).await.expect("stored");
-    assert_eq!(count(&store, "c0").await, 1, "the old one went with the first transaction");
-    let channels = store.channels("pump").await.expect("answer");
-    assert!(channels.iter().all(|channel| channel.readings == 1));
-    store.close().await;
 }
 
 /// A database of the first version keeps its devices and their tokens.

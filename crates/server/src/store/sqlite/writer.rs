@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 use rusqlite::{Connection, params};
@@ -19,13 +19,15 @@ use super::fleet::Fleet;
 use super::ledger::Ledger;
 use super::load::load;
 use super::schema::Location;
-use super::{alarms, records, registry};
+use super::{alarms, records, registry, summaries};
 use crate::alarm::{self, Action, Alarm, AlarmState};
 use crate::clock::now_ms;
 use crate::limits::{
     BATCH_MESSAGES_MAX, EFFECTS_PER_LOCK, RETENTION_DELETES_PER_STEP, WRITER_TICK,
 };
-use crate::store::{Appended, Message, RecordChange, RecordClass, Retention, StoreError};
+use crate::store::{
+    Appended, Message, RecordChange, RecordClass, Resolution, Retention, StoreError,
+};
 
 /// The counter of commits that changed chunks.
 pub(super) const EPOCH: &str = "chunk_epoch";
@@ -205,7 +207,7 @@ impl Writer {
         effects: &mut Vec<Effect>,
     ) -> rusqlite::Result<bool> {
         let retention_due =
-            self.retention.readings.is_some() && self.retention_due <= Instant::now();
+            self.retention != Retention::default() && self.retention_due <= Instant::now();
         let age_due = self.compaction.due(&self.ledger, &self.fleet);
         let forced = batch.iter().any(|command| matches!(command, Command::Compact(_)));
         if (age_due || forced) && !self.compaction.under_way() {
@@ -410,14 +412,33 @@ impl Writer {
         Ok((next, alarm.state == AlarmState::Open))
     }
 
-    /// Deletes some of the chunks that are older than is kept.
+    /// Deletes some of what is older than is kept, class by class.
     fn retain(&mut self) -> rusqlite::Result<()> {
-        let Some(kept) = self.retention.readings else {
-            return Ok(());
+        let (now_ms, limit) = (now_ms(), RETENTION_DELETES_PER_STEP);
+        let before = |kept: Option<Duration>| {
+            let kept_ms = i64::try_from(kept?.as_millis()).unwrap_or(i64::MAX / 2);
+            Some(now_ms - kept_ms)
         };
-        let before_ms = now_ms() - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX / 2);
-        let deleted = self.compaction.delete_before(&self.connection, before_ms)?;
-        let more = deleted as i64 == RETENTION_DELETES_PER_STEP;
+        let Retention { readings, minutes, hours, alarms: closed, audit } = self.retention;
+        let mut most = 0;
+        if let Some(before_ms) = before(readings) {
+            most = most.max(self.compaction.delete_before(&self.connection, before_ms)?);
+        }
+        let connection = &self.connection;
+        for (kept, resolution) in [(minutes, Resolution::Minute), (hours, Resolution::Hour)] {
+            if let Some(before_ms) = before(kept) {
+                let deleted = summaries::delete_before(connection, resolution, before_ms, limit)?;
+                most = most.max(deleted);
+            }
+        }
+        if let Some(before_ms) = before(closed) {
+            most = most.max(alarms::delete_before(connection, before_ms, limit)?);
+        }
+        if let Some(before_ms) = before(audit) {
+            let class = RecordClass::Audit;
+            most = most.max(records::delete_before(connection, class, before_ms, limit)?);
+        }
+        let more = most as i64 == limit;
         self.retention_due = Instant::now() + if more { WRITER_TICK } else { 60 * WRITER_TICK };
         Ok(())
     }
