@@ -52,6 +52,9 @@ enum Command {
     Account(cmd::account::Args),
     Token(cmd::token::Args),
     Audit(cmd::audit::Args),
+    Readings(cmd::readings::Args),
+    Backup(cmd::backup::Args),
+    Restore(cmd::restore::Args),
     Config(cmd::config::Args),
     Completions(cmd::completions::Args),
 }
@@ -75,6 +78,9 @@ impl Command {
             Self::Account(args) => args.run(output),
             Self::Token(args) => args.run(output),
             Self::Audit(args) => args.run(output),
+            Self::Readings(args) => args.run(output),
+            Self::Backup(args) => args.run(output),
+            Self::Restore(args) => args.run(output),
             Self::Config(args) => args.run(output),
             Self::Completions(args) => args.run(output),
         }

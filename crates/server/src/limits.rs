@@ -120,6 +120,8 @@ pub const HOURS_PER_BLOCK: i64 = 48;
 pub const RETENTION_DELETES_PER_STEP: i64 = 256;
 /// How often the writer looks whether something is due.
 pub const WRITER_TICK: Duration = Duration::from_secs(1);
+/// How long the writer rests after a transaction that failed.
+pub const WRITER_FAILURE_PAUSE: Duration = Duration::from_millis(100);
 /// The connections that read the database at one time.
 pub const READERS_MAX: usize = 4;
 /// How long a connection waits for a lock that another process holds.

@@ -33,8 +33,6 @@ pub struct Settings {
     pub retention_hours_days: u32,
     /// Days for which alarms are kept after they were cleared; 0 keeps them for ever.
     pub retention_alarms_days: u32,
-    /// Days for which entries of the audit log are kept; 0 keeps them for ever.
-    pub retention_audit_days: u32,
 
     // MQTT.
     /// Where devices connect by MQTT within TLS 1.3 besides; off unless named.
@@ -150,7 +148,6 @@ impl Default for Settings {
             retention_minutes_days: 0,
             retention_hours_days: 0,
             retention_alarms_days: 0,
-            retention_audit_days: 0,
             https: Listen::Off,
             sealed: Listen::Off,
             foreign_broker: "off".to_owned(),
@@ -222,7 +219,6 @@ impl Settings {
             minutes: days(self.retention_minutes_days),
             hours: days(self.retention_hours_days),
             alarms: days(self.retention_alarms_days),
-            audit: days(self.retention_audit_days),
         }
     }
 }

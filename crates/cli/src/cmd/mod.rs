@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod completions;
@@ -15,6 +16,8 @@ pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod latent;
 pub(crate) mod plot;
+pub(crate) mod readings;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod train;

@@ -95,7 +95,8 @@ impl Hosts {
                 break;
             }
         }
-        let https = text("x-forwarded-proto").next_back().is_some_and(|proto| proto.trim() == "https");
+        let https =
+            text("x-forwarded-proto").next_back().is_some_and(|proto| proto.trim() == "https");
         Origin { address: last, https: https || peer.https }
     }
 

@@ -1,5 +1,6 @@
 //! Where messages, readings, devices and alarms are kept, behind one interface.
 
+pub mod backup;
 mod downsample;
 pub mod record;
 pub mod sqlite;
@@ -76,8 +77,6 @@ pub struct Retention {
     pub hours: Option<Duration>,
     /// Alarms, from the time they were cleared.
     pub alarms: Option<Duration>,
-    /// Entries of the audit log.
-    pub audit: Option<Duration>,
 }
 
 /// A message that was decoded and checked, ready to be stored.

@@ -592,11 +592,9 @@ async fn retention(opener: &impl Opener) {
     store.act(alarm.id, Action::Clear, None, old_ms).await.unwrap_or(alarm);
     let open = at(4, vec![reading("anomaly", old_ms + 5_000, 1.0)]);
     store.append(open).await.expect("stored");
-    let audit = RecordChange::put(RecordClass::Audit, "1", Expected::Any, "{}");
-    store.change_records(vec![audit]).await.expect("written");
     store.close().await;
 
-    let kept = Retention { readings: day, alarms: day, audit: day, ..Retention::default() };
+    let kept = Retention { readings: day, alarms: day, ..Retention::default() };
     let store = opener.open_keeping(kept);
     let gone = async {
         loop {
@@ -631,7 +629,6 @@ async fn retention(opener: &impl Opener) {
         }
     }
     assert_eq!(series.points, expected);
-    assert!(store.record(RecordClass::Audit, "1").await.expect("answer").is_some(), "it is new");
     store.close().await;
 
     let kept = Retention { readings: day, minutes: day, ..Retention::default() };
@@ -644,18 +641,5 @@ async fn retention(opener: &impl Opener) {
     tokio::time::timeout(PATIENCE, coarse).await.expect("deleted before long");
     let extremes = [(old_ms, 0.0), (old_ms + 599_000, 599.0)];
     assert_eq!(ask(&store).await.points, extremes);
-    store.close().await;
-    let nothing = Some(Duration::ZERO);
-    let store = opener.open_keeping(Retention { audit: nothing, ..Retention::default() });
-    let other = RecordChange::put(RecordClass::Setting, "newest", Expected::Any, "{}");
-    let revision = store.change_records(vec![other]).await.expect("written");
-    let gone = async {
-        while store.record(RecordClass::Audit, "1").await.expect("answer").is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.expect("deleted before long");
-    let later = RecordChange::put(RecordClass::Setting, "newest", Expected::Any, "1");
-    assert!(store.change_records(vec![later]).await.expect("written") > revision);
     store.close().await;
 }

@@ -11,6 +11,8 @@ mod body;
 mod checkpoint;
 mod chunk;
 mod compaction;
+mod copy;
+mod extract;
 mod fleet;
 mod ledger;
 mod load;
@@ -35,9 +37,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::checkpoint::Checkpointer;
+pub(super) use self::copy::{check_database, copy_database, is_database_file, lock_folder};
+pub use self::extract::{ExtractQuery, Part, extract};
 use self::fleet::Fleet;
 use self::reader::Readers;
 pub use self::records::RecordsBeside;
+pub(super) use self::schema::FILE_NAME;
 use self::schema::Location;
 use self::writer::{Command, Writer};
 use super::{

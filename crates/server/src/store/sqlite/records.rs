@@ -121,23 +121,6 @@ fn write(
     Ok(revision)
 }
 
-/// Deletes some of the records of a class that were written before a time, without leaving a
-/// trace; returns how many. The newest change stays, so that revisions never repeat.
-pub(super) fn delete_before(
-    connection: &Connection,
-    class: RecordClass,
-    before_ms: i64,
-    limit: i64,
-) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "DELETE FROM record WHERE class = ?1 AND key IN (SELECT key FROM record \
-             WHERE class = ?1 AND changed_ms < ?2 \
-             AND revision < (SELECT max(revision) FROM record) ORDER BY changed_ms LIMIT ?3)",
-        )?
-        .execute(params![class.as_str(), before_ms, limit])
-}
-
 /// Returns the number of the newest change; 0 if there was none yet.
 pub(super) fn newest_revision(connection: &Connection) -> rusqlite::Result<u64> {
     let newest: Option<i64> = connection

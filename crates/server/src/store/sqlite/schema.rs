@@ -10,8 +10,8 @@ use super::{append, body, chunk, summaries};
 use crate::limits::{CHECKPOINT_PAGES, DATABASE_BUSY_TIMEOUT, READER_CACHE_KIB, WRITER_CACHE_KIB};
 use crate::store::StoreError;
 
-const FILE_NAME: &str = "stonechat.sqlite";
-const LOCK_NAME: &str = "stonechat.lock";
+pub(in crate::store) const FILE_NAME: &str = "stonechat.sqlite";
+pub(super) const LOCK_NAME: &str = "stonechat.lock";
 
 /// The steps from an empty file to the newest schema; a released one is never changed.
 pub(super) const MIGRATIONS: [&str; 4] = [
@@ -127,7 +127,6 @@ pub(super) const MIGRATIONS: [&str; 4] = [
     DROP INDEX chunk_by_channel;
     CREATE INDEX chunk_by_channel ON chunk (channel, end_ms, start_ms);
     CREATE INDEX alarm_by_end ON alarm (cleared_ms);
-    CREATE INDEX record_by_age ON record (class, changed_ms);
     ",
 ];
 /// The schema whose tail had a row for each message.
@@ -148,6 +147,16 @@ impl Location {
         let location = Self { folder: folder.to_owned(), file: folder.join(FILE_NAME) };
         create_private(folder).map_err(|source| location.unusable(source))?;
         Ok(location)
+    }
+
+    /// Takes a data folder that has a database.
+    pub(super) fn existing(folder: &Path) -> Result<Self, StoreError> {
+        let location = Self { folder: folder.to_owned(), file: folder.join(FILE_NAME) };
+        if location.file.is_file() {
+            return Ok(location);
+        }
+        let text = format!("it has no {FILE_NAME}");
+        Err(location.unusable(std::io::Error::new(std::io::ErrorKind::NotFound, text)))
     }
 
     /// Takes the lock that keeps a second server away, until the file is dropped.

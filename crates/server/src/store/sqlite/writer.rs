@@ -23,7 +23,8 @@ use super::{alarms, records, registry, summaries};
 use crate::alarm::{self, Action, Alarm, AlarmState};
 use crate::clock::now_ms;
 use crate::limits::{
-    BATCH_MESSAGES_MAX, EFFECTS_PER_LOCK, RETENTION_DELETES_PER_STEP, WRITER_TICK,
+    BATCH_MESSAGES_MAX, EFFECTS_PER_LOCK, RETENTION_DELETES_PER_STEP, WRITER_FAILURE_PAUSE,
+    WRITER_TICK,
 };
 use crate::store::{
     Appended, Message, RecordChange, RecordClass, Resolution, Retention, StoreError,
@@ -192,6 +193,8 @@ impl Writer {
                 for answer in answers {
                     answer.fail(&reason);
                 }
+                // A full disk fails every transaction: what waits is tried again at leisure.
+                thread::sleep(WRITER_FAILURE_PAUSE);
                 if self.stale {
                     self.compaction = Compaction::default();
                 }
@@ -419,7 +422,7 @@ impl Writer {
             let kept_ms = i64::try_from(kept?.as_millis()).unwrap_or(i64::MAX / 2);
             Some(now_ms - kept_ms)
         };
-        let Retention { readings, minutes, hours, alarms: closed, audit } = self.retention;
+        let Retention { readings, minutes, hours, alarms: closed } = self.retention;
         let mut most = 0;
         if let Some(before_ms) = before(readings) {
             most = most.max(self.compaction.delete_before(&self.connection, before_ms)?);
@@ -433,10 +436,6 @@ impl Writer {
         }
         if let Some(before_ms) = before(closed) {
             most = most.max(alarms::delete_before(connection, before_ms, limit)?);
-        }
-        if let Some(before_ms) = before(audit) {
-            let class = RecordClass::Audit;
-            most = most.max(records::delete_before(connection, class, before_ms, limit)?);
         }
         let more = most as i64 == limit;
         self.retention_due = Instant::now() + if more { WRITER_TICK } else { 60 * WRITER_TICK };
