@@ -38,7 +38,7 @@ pub(crate) struct SettingsArgs {
 }
 
 /// What the command line says to commands that need the server's data folder only.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Server settings")]
 pub(crate) struct FolderArgs {
     /// The folder of the database.
@@ -50,11 +50,6 @@ pub(crate) struct FolderArgs {
 }
 
 impl FolderArgs {
-    /// Returns the data folder that the settings name.
-    pub(crate) fn data(self) -> anyhow::Result<PathBuf> {
-        Ok(self.settings()?.data)
-    }
-
     /// Returns the settings of the server of this data folder.
     pub(crate) fn settings(self) -> anyhow::Result<Settings> {
         SettingsArgs { folder: self, ..SettingsArgs::default() }.settings()

@@ -1,5 +1,6 @@
 //! The one program of Stonechat: trains detectors, runs devices, collects, shows and alarms.
 
+mod bundle;
 mod cmd;
 mod config;
 mod data;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use rumqttc::tokio_rustls::rustls::{self, ClientConfig};
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, Incoming, MqttOptions, Outgoing, QoS,
+    TlsConfiguration, Transport,
 };
 use stonechat_core::decision::Verdict;
 use stonechat_core::device::{Counters, Device, Settings};
@@ -40,7 +42,10 @@ pub(crate) struct Link {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) id: String,
-    pub(crate) token: String,
+    /// The token; with a certificate in `tls`, none is needed.
+    pub(crate) token: Option<String>,
+    /// Encryption, with the one server that is trusted; none on the same computer only.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 /// Where samples come from.
@@ -165,13 +170,17 @@ impl Post {
         Ok(run)
     }
 
-    /// Takes note of a lost connection; one that the server refuses is not tried again.
+    /// Takes note of a lost connection; one that the server refuses, or that is none to the right
+    /// server, is not tried again.
     fn lost(&self, error: &ConnectionError) -> anyhow::Result<()> {
         match error {
             ConnectionError::ConnectionRefused(code) if is_final(*code) => {
                 Err(refused(&self.link, *code))
             }
             error => {
+                if let Some(fault) = tls_fault(error) {
+                    return Err(untrusted(&self.link, fault));
+                }
                 tracing::debug!(device = self.link.id, %error, "the connection is lost");
                 Ok(())
             }
@@ -333,7 +342,12 @@ type Opened = (AsyncClient, mpsc::Receiver<Result<Event, ConnectionError>>, Join
 /// Connects after `wait`, in a task of its own: connecting must not be broken off by a sample.
 fn open(link: &Link, wait: Duration) -> Opened {
     let mut options = MqttOptions::new(&link.id, &link.host, link.port);
-    options.set_credentials(&link.id, &link.token);
+    if let Some(token) = &link.token {
+        options.set_credentials(&link.id, token);
+    }
+    if let Some(tls) = &link.tls {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
+    }
     options.set_keep_alive(KEEP_ALIVE);
     options.set_clean_session(true);
     options.set_max_packet_size(MESSAGE_LEN_MAX, MESSAGE_LEN_MAX);
@@ -374,6 +388,39 @@ fn refused(link: &Link, code: ConnectReturnCode) -> anyhow::Error {
             "`stonechat device add {id}` registers it, with --new-token if it is registered already; \
              give the token that this prints, and mind the server's --data"
         ),
+    )
+}
+
+/// Finds the fault of TLS behind a lost connection, unless it may pass by itself.
+fn tls_fault(error: &ConnectionError) -> Option<&rustls::Error> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(fault) = inner.or_else(|| error.downcast_ref()) {
+            return Some(fault);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Says that the other end is not the server that the device knows, or does not know the device.
+fn untrusted(link: &Link, fault: &rustls::Error) -> anyhow::Error {
+    let Link { host, port, id, .. } = link;
+    if matches!(fault, rustls::Error::AlertReceived(_)) {
+        return Hinted::new(
+            format!("the server at {host}:{port} refuses the device `{id}`: {fault}"),
+            format!(
+                "its certificate may have ended; `stonechat device rotate {id} -o FILE` makes a new bundle"
+            ),
+        );
+    }
+    Hinted::new(
+        format!(
+            "the server at {host}:{port} is not the one that the device `{id}` trusts: {fault}"
+        ),
+        "nothing was sent to it; mind the address, and if the server's keys were replaced, make a new bundle",
     )
 }
 

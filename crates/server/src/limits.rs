@@ -244,6 +244,10 @@ pub const TLS_HANDSHAKES_MAX: usize = 256;
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long accepting pauses when the operating system has no room for a connection.
 pub const TLS_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a device's request to be enrolled may take.
+pub const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest answer to an enrolment that a device reads, in bytes.
+pub const ENROL_ANSWER_LEN_MAX: u64 = 64 * 1024;
 
 // Sealed sessions.
 

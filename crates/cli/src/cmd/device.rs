@@ -1,49 +1,47 @@
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod add;
+mod change;
+mod enrol;
+mod import;
+mod list;
+mod run;
 
-use anyhow::{Context, bail};
+use std::sync::Arc;
+use std::time::Duration;
+
 use clap::Subcommand;
-use serde::Serialize;
-use stonechat_server::identity::IdentityError;
-use stonechat_server::store::records_beside;
-use stonechat_server::{DeviceId, Registry};
-use stonechat_train::compile::DetectorFile;
-use stonechat_train::dataset::Recording;
-use stonechat_train::replay;
-use stonechat_train::synth::{TemperatureOptions, TemperatureSource};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use stonechat_server::identity::{
+    Addresses, BundleServer, CredentialKind, IdentityError, Registry, ServerKeys,
+};
+use stonechat_server::store::{Records, records_beside};
+use stonechat_server::{DeviceId, Settings};
 
-use super::serve::{ended, runtime};
 use crate::Outcome;
 use crate::config::FolderArgs;
-use crate::data::{ReadArgs, Source};
 use crate::output::{Hinted, Output};
-use crate::shell::{Link, Pace, Post, Reporting, Run, SampleSource, random_session};
 
-/// Register devices, or run this computer as one.
+pub(crate) use run::{Samples, Speed, parse_speed};
+
+/// Register devices, change them, or run this computer as one.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: stonechat device add pump-7 > pump-7.credentials")]
+#[command(after_help = "Example: stonechat device add pump-7 -o pump-7.toml")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
 
-/// How long a device waits at its start for a server that is just starting.
-const SERVER_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How often it looks.
-const SERVER_RETRY: Duration = Duration::from_millis(200);
-
 #[derive(Debug, Subcommand)]
 enum Command {
-    Add(AddArgs),
-    List(ListArgs),
-    Run(Box<RunArgs>),
+    Add(Box<add::AddArgs>),
+    List(list::ListArgs),
+    Show(list::ShowArgs),
+    Change(Box<change::ChangeArgs>),
+    Rotate(Box<add::RotateArgs>),
+    Certify(Box<add::CertifyArgs>),
+    Revoke(change::RevokeArgs),
+    Delete(change::DeleteArgs),
+    Enrol(Box<enrol::EnrolArgs>),
+    Import(Box<import::ImportArgs>),
+    Run(Box<run::RunArgs>),
 }
 
 impl Args {
@@ -51,435 +49,152 @@ impl Args {
         match self.command {
             Command::Add(args) => args.run(output),
             Command::List(args) => args.run(output),
+            Command::Show(args) => args.run(output),
+            Command::Change(args) => args.run(output),
+            Command::Rotate(args) => args.run(output),
+            Command::Certify(args) => args.run(output),
+            Command::Revoke(args) => args.run(output),
+            Command::Delete(args) => args.run(output),
+            Command::Enrol(args) => args.run(output),
+            Command::Import(args) => args.run(output),
             Command::Run(args) => args.run(output),
         }
     }
 }
 
-/// Register devices and print their tokens, which cannot be read again.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  stonechat device add pump-7 > pump-7.credentials
-  stonechat device add --new-token pump-7")]
-struct AddArgs {
-    /// Identities: 1 to 64 of A-Z a-z 0-9 - _.
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<String>,
-    /// Give devices that are registered already a new token; the old one is worth nothing then.
-    #[arg(long)]
-    new_token: bool,
-    #[command(flatten)]
-    folder: FolderArgs,
+/// The devices of a server's data, be it running or not.
+pub(crate) struct Place {
+    pub(crate) settings: Settings,
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) registry: Registry,
 }
 
-#[derive(Serialize)]
-struct Credential {
-    device: String,
-    token: String,
-}
+impl Place {
+    /// Opens the data that the settings name; it is made where it is missing.
+    pub(crate) fn open(folder: FolderArgs) -> anyhow::Result<Self> {
+        let settings = folder.settings()?;
+        let records = records_beside(&settings);
+        let registry = Registry::of(records.clone());
+        Ok(Self { settings, records, registry })
+    }
 
-impl AddArgs {
-    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let registry = Registry::of(records_beside(&self.folder.settings()?));
-        let ids = self.ids.iter().map(|id| {
-            DeviceId::parse(id).with_context(|| format!("`{id}` is no device's identity"))
-        });
-        let ids = ids.collect::<anyhow::Result<Vec<_>>>()?;
-        runtime()?.block_on(async {
-            for id in ids {
-                let token = if self.new_token {
-                    registry.rotate(&id).await
-                } else {
-                    registry.add(&id).await
-                };
-                let token = token.map_err(registered)?;
-                let credential =
-                    Credential { device: id.as_str().to_owned(), token: token.reveal().to_owned() };
-                output
-                    .result(&credential, || format!("{} {}", credential.device, credential.token));
-            }
-            Ok(Outcome::Done)
-        })
+    /// Opens the data that the settings name.
+    pub(crate) fn existing(folder: FolderArgs) -> anyhow::Result<Self> {
+        let place = Self::open(folder)?;
+        if !place.settings.data.exists() {
+            return Err(Hinted::new(
+                format!("there is no data folder `{}`", place.settings.data.display()),
+                "`stonechat serve` and `stonechat device add` make it; name another with --data",
+            ));
+        }
+        Ok(place)
+    }
+
+    /// Opens the server's own keys, or makes them where there never were any.
+    pub(crate) async fn keys(&self) -> anyhow::Result<ServerKeys> {
+        let Settings { data, allowed_hosts, .. } = &self.settings;
+        Ok(ServerKeys::open(data, allowed_hosts, &*self.records).await?)
+    }
+
+    /// Describes the server to a device that reaches it as `host`.
+    fn server(&self, keys: &ServerKeys, host: Option<&str>, output: &Output) -> BundleServer {
+        let first = self.settings.allowed_hosts.first().map(String::as_str);
+        let host = host.or(first).unwrap_or("localhost");
+        if !keys.names().iter().any(|name| name.eq_ignore_ascii_case(host)) {
+            output.warn(format!(
+                "the server's certificate does not name `{host}`, so that no device will trust it \
+                 there; add it to `allowed_hosts` in the settings"
+            ));
+        }
+        let addresses = Addresses::of(&self.settings, host);
+        if addresses == Addresses::default() {
+            output.warn(
+                "the settings name no encrypted listener, so that the bundle holds no address; \
+                 set `mqtts` or `https`",
+            );
+        }
+        BundleServer::of(keys, addresses)
     }
 }
 
-/// Says what to do with a device that is registered already.
-fn registered(error: IdentityError) -> anyhow::Error {
+/// A kind of credential, as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// A token, for MQTT and HTTPS.
+    Token,
+    /// A certificate with its key, for MQTT over TLS.
+    Certificate,
+    /// A key of the sealed link.
+    Link,
+}
+
+impl From<Kind> for CredentialKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Token => Self::Token,
+            Kind::Certificate => Self::Certificate,
+            Kind::Link => Self::LinkKey,
+        }
+    }
+}
+
+/// Reads an identity.
+fn parse_id(text: &str) -> anyhow::Result<DeviceId> {
+    use anyhow::Context;
+    DeviceId::parse(text).with_context(|| format!("`{text}` is no device's identity"))
+}
+
+/// Reads a time span: a whole number and s, m, h or d.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a whole number and s, m, h or d, such as 24h".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_s = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    // A hundred years are enough, and stay within what times can hold.
+    let span = number.checked_mul(unit_s).filter(|&s| s <= 100 * 365 * 24 * 60 * 60);
+    span.map(Duration::from_secs).ok_or_else(|| "write at most a hundred years".to_owned())
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Says what to do about an error of the registry.
+fn hinted(error: IdentityError) -> anyhow::Error {
     match error {
         IdentityError::Exists(id) => Hinted::new(
-            format!("the device `{}` is registered already", id.as_str()),
-            "give it a new token with --new-token, or choose another identity",
+            format!("the device `{id}` is registered already"),
+            "give it new credentials with `stonechat device rotate`, or a new token with --new-token; or choose another identity",
+        ),
+        IdentityError::Unknown(id) => Hinted::new(
+            format!("there is no device `{id}`"),
+            "`stonechat device list` names them; `stonechat device add` registers one",
+        ),
+        IdentityError::UnknownCredential { .. } => Hinted::new(
+            error.to_string(),
+            "`stonechat device show` lists a device's credentials; give the first digits of one",
         ),
         error => error.into(),
     }
 }
 
-/// List the registered devices.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example: stonechat device list --data /var/lib/stonechat")]
-struct ListArgs {
-    #[command(flatten)]
-    folder: FolderArgs,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[derive(Serialize)]
-struct Listed {
-    device: String,
-}
-
-impl ListArgs {
-    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let settings = self.folder.settings()?;
-        let data = &settings.data;
-        if !data.exists() {
-            return Err(Hinted::new(
-                format!("there is no data folder `{}`", data.display()),
-                "`stonechat serve` and `stonechat device add` make it; name another with --data",
-            ));
+    #[test]
+    fn spans_are_numbers_with_a_unit() {
+        assert_eq!(parse_span("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_span("0s"), Ok(Duration::ZERO));
+        for bad in ["", "h", "24", "1.5h", "-1h", "1w", "99999999999d", "1 h"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
         }
-        let registry = Registry::of(records_beside(&settings));
-        let devices = runtime()?.block_on(registry.list())?;
-        for device in devices {
-            let listed = Listed { device };
-            output.result(&listed, || listed.device.clone());
-        }
-        Ok(Outcome::Done)
-    }
-}
-
-/// Run this computer as one device or several: it replays a recording or makes up a temperature.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  stonechat device run fan_on.csv --detector fan.detector --credentials fan-1.credentials
-  stonechat device run --synth 7 --detector room.detector --credentials room.credentials --seconds 60
-  stonechat device run machine.csv --detector machine.detector --credentials m.credentials --speed max
-
-The credentials file holds what `stonechat device add` printed; each line runs one device.")]
-struct RunArgs {
-    /// The recording to replay: FILE or FILE@60%..80%.
-    #[arg(value_name = "RECORDING", required_unless_present = "synth")]
-    recording: Option<Source>,
-    /// Make up a room's temperature from this seed instead.
-    #[arg(long, value_name = "SEED", conflicts_with = "recording")]
-    synth: Option<u64>,
-    /// The detector that the device runs.
-    #[arg(long, value_name = "FILE")]
-    detector: PathBuf,
-    /// The file of identities and tokens; without it, the environment variable STONECHAT_CREDENTIALS holds its text.
-    #[arg(long, value_name = "FILE")]
-    credentials: Option<PathBuf>,
-    /// The server's MQTT address.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
-    server: String,
-    /// How many times as fast as recorded; `max` for as fast as the server stores.
-    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = parse_speed)]
-    speed: Speed,
-    /// Stop after this many seconds; a recording stops at its end.
-    #[arg(long, value_name = "SECONDS")]
-    seconds: Option<u64>,
-    /// Milliseconds that a message waits at most for more readings.
-    #[arg(long, value_name = "MS", default_value_t = 500)]
-    flush_ms: u64,
-    /// Report windows at most this often, in milliseconds, while the verdict stays the same.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    report_ms: u64,
-    /// Exit with 1 if the device raised an anomaly.
-    #[arg(long)]
-    fail_on_anomaly: bool,
-    /// Write each acknowledged message to this file: DEVICE SESSION SEQUENCE.
-    #[arg(long, value_name = "FILE")]
-    acknowledged: Option<PathBuf>,
-    #[command(flatten)]
-    read: ReadArgs,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Speed {
-    Factor(f64),
-    Max,
-}
-
-pub(crate) fn parse_speed(text: &str) -> Result<Speed, String> {
-    match text {
-        "max" => Ok(Speed::Max),
-        text => text
-            .parse()
-            .ok()
-            .filter(|factor: &f64| factor.is_finite() && *factor > 0.0)
-            .map(Speed::Factor)
-            .ok_or_else(|| "write a number above 0, or max".to_owned()),
-    }
-}
-
-#[derive(Serialize)]
-struct Ran {
-    device: String,
-    samples: u64,
-    sensor_faults: u64,
-    windows: u64,
-    anomalous_windows: u64,
-    anomalies_raised: u64,
-    messages: u64,
-    messages_acknowledged: u64,
-    reports_dropped: u64,
-    all_acknowledged: bool,
-}
-
-impl Ran {
-    fn new(device: String, run: &Run) -> Self {
-        Self {
-            device,
-            samples: run.counters.samples,
-            sensor_faults: run.counters.faults,
-            windows: run.counters.windows,
-            anomalous_windows: run.anomalous_windows,
-            anomalies_raised: run.alarms_raised,
-            messages: run.counters.messages,
-            messages_acknowledged: run.messages_acknowledged,
-            reports_dropped: run.counters.reports_dropped,
-            all_acknowledged: run.drained,
-        }
-    }
-
-    fn text(&self) -> String {
-        format!(
-            "{}: {} samples, {} sensor faults, {} windows of which {} anomalous, {} anomalies raised; {} of {} messages acknowledged",
-            self.device,
-            self.samples,
-            self.sensor_faults,
-            self.windows,
-            self.anomalous_windows,
-            self.anomalies_raised,
-            self.messages_acknowledged,
-            self.messages
-        )
-    }
-}
-
-/// Replays a recording, or makes one up as it goes.
-pub(crate) enum Samples {
-    Recorded { recording: Arc<Recording>, row: usize, segment: usize },
-    Synthetic(Box<TemperatureSource>),
-}
-
-impl Samples {
-    /// Replays a recording from its first row.
-    pub(crate) fn of(recording: Arc<Recording>) -> Self {
-        Self::Recorded { recording, row: 0, segment: 0 }
-    }
-}
-
-impl SampleSource for Samples {
-    fn next_sample(&mut self) -> Option<(Vec<f32>, bool)> {
-        match self {
-            Self::Recorded { recording, row, segment } => {
-                if *row >= recording.rows() {
-                    return None;
-                }
-                let after_gap = recording.segment_starts.get(*segment) == Some(row);
-                *segment += usize::from(after_gap);
-                let sample = recording.row(*row).to_vec();
-                *row += 1;
-                Some((sample, after_gap))
-            }
-            Self::Synthetic(source) => Some((vec![source.next_sample()], false)),
-        }
-    }
-
-    fn can_wait(&self) -> bool {
-        matches!(self, Self::Recorded { .. })
-    }
-}
-
-impl RunArgs {
-    fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let detector = Arc::new(DetectorFile::read(&self.detector)?);
-        let credentials = self.credentials()?;
-        let recording =
-            self.recording.as_ref().map(|source| self.read.read(source, output)).transpose()?;
-        if let Some(recording) = &recording {
-            replay::check(&detector.detector(), recording)?;
-        }
-        let recording = recording.map(Arc::new);
-        let acknowledged = self.acknowledged.as_ref().map(|path| {
-            let file =
-                File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
-            anyhow::Ok(Arc::new(Mutex::new(BufWriter::new(file))))
-        });
-        let acknowledged = acknowledged.transpose()?;
-        let (host, port) = self.server()?;
-        let runs = runtime()?.block_on(async {
-            reach(&host, port).await?;
-            let (stop, stopped) = watch::channel(false);
-            let mut devices = Vec::new();
-            for (index, (id, token)) in credentials.into_iter().enumerate() {
-                let link = Link { host: host.clone(), port, id: id.clone(), token };
-                let samples = self.samples(recording.as_ref(), index);
-                let rate_hz = recording
-                    .as_ref()
-                    .map_or(f64::from(detector.detector().rate_hz()), |r| r.rate_hz);
-                let pace = match self.speed {
-                    Speed::Factor(factor) => Pace::Rate(rate_hz * factor),
-                    Speed::Max => Pace::Full,
-                };
-                let reporting = Reporting {
-                    flush_interval: Duration::from_millis(self.flush_ms),
-                    report_interval: Duration::from_millis(self.report_ms),
-                };
-                let session = random_session()?;
-                let post = Post { link, detector: detector.clone(), session, pace, reporting };
-                let (stopped, log) = (stopped.clone(), acknowledged.clone());
-                devices.push(tokio::spawn(async move {
-                    let log = |sequence| {
-                        log_acknowledged(log.as_deref(), &post.link.id, session, sequence);
-                    };
-                    let run = post.run(samples, stopped, log).await?;
-                    anyhow::Ok((post.link.id, run))
-                }));
-            }
-            let limit = async {
-                match self.seconds {
-                    Some(seconds) => sleep(Duration::from_secs(seconds)).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let stopper = async {
-                tokio::select! { () = limit => {}, () = ended() => {} }
-                stop.send_replace(true);
-                // Whoever asks twice does not want to wait for the last acknowledgements.
-                ended().await;
-            };
-            let all = async {
-                let mut runs = Vec::new();
-                for device in devices {
-                    runs.push(device.await??);
-                }
-                anyhow::Ok(runs)
-            };
-            tokio::select! {
-                runs = all => runs,
-                () = stopper => bail!("stopped before every message was acknowledged"),
-            }
-        })?;
-        self.report(&runs, output)
-    }
-
-    fn report(&self, runs: &[(String, Run)], output: &Output) -> anyhow::Result<Outcome> {
-        let mut raised = false;
-        let mut lost = Vec::new();
-        for (id, run) in runs {
-            let ran = Ran::new(id.clone(), run);
-            output.result(&ran, || ran.text());
-            raised |= run.alarms_raised > 0;
-            if !run.drained {
-                lost.push(id.as_str());
-            }
-        }
-        if !lost.is_empty() {
-            return Err(Hinted::new(
-                format!(
-                    "the server at {} did not acknowledge every message of {}",
-                    self.server,
-                    lost.join(", ")
-                ),
-                "is it running, and is that its MQTT address? `stonechat serve` prints it",
-            ));
-        }
-        Ok(if raised && self.fail_on_anomaly { Outcome::No } else { Outcome::Done })
-    }
-
-    fn samples(&self, recording: Option<&Arc<Recording>>, index: usize) -> Samples {
-        match recording {
-            Some(recording) => Samples::of(recording.clone()),
-            None => {
-                let seed = self.synth.unwrap_or(0).wrapping_add(index as u64);
-                Samples::Synthetic(Box::new(TemperatureSource::new(
-                    seed,
-                    TemperatureOptions::default(),
-                )))
-            }
-        }
-    }
-
-    fn server(&self) -> anyhow::Result<(String, u16)> {
-        let split = self
-            .server
-            .rsplit_once(':')
-            .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
-        split.ok_or_else(|| {
-            Hinted::new(
-                format!("--server is `{}`, but must be HOST:PORT", self.server),
-                "`stonechat serve` prints its MQTT address",
-            )
-        })
-    }
-
-    /// Reads lines of identity and token.
-    fn credentials(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let text = match &self.credentials {
-            Some(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the credentials `{}`", path.display()))?,
-            None => std::env::var("STONECHAT_CREDENTIALS").map_err(|_| {
-                Hinted::new(
-                    "the device has no credentials",
-                    "`stonechat device add ID > FILE` makes them; name the file with --credentials",
-                )
-            })?,
-        };
-        let mut credentials = HashMap::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let fields = line.split_whitespace().collect::<Vec<_>>();
-            let &[id, token] = fields.as_slice() else {
-                return Err(malformed(format!(
-                    "line {} of the credentials is not `ID TOKEN`",
-                    number + 1
-                )));
-            };
-            DeviceId::parse(id).with_context(|| {
-                format!("line {} of the credentials: `{id}` is no device's identity", number + 1)
-            })?;
-            if credentials.insert(id.to_owned(), token.to_owned()).is_some() {
-                bail!("the credentials name the device `{id}` twice; remove the older line");
-            }
-        }
-        if credentials.is_empty() {
-            return Err(malformed("the credentials are empty".to_owned()));
-        }
-        let mut credentials: Vec<_> = credentials.into_iter().collect();
-        credentials.sort();
-        Ok(credentials)
-    }
-}
-
-fn malformed(message: String) -> anyhow::Error {
-    Hinted::new(message, "`stonechat device add ID` prints such a line")
-}
-
-/// Waits until the server can be reached, so that a wrong address is an error at once and a server
-/// that is just starting is not.
-async fn reach(host: &str, port: u16) -> anyhow::Result<()> {
-    let deadline = Instant::now() + SERVER_WAIT_MAX;
-    loop {
-        let attempt = timeout(SERVER_WAIT_MAX, TcpStream::connect((host, port))).await;
-        let reason = match attempt {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
-        };
-        if Instant::now() >= deadline {
-            return Err(Hinted::new(
-                format!("cannot reach the server at {host}:{port}: {reason}"),
-                "is it running, and is that its MQTT address? `stonechat serve` prints it",
-            ));
-        }
-        sleep(SERVER_RETRY).await;
-    }
-}
-
-fn log_acknowledged(log: Option<&Mutex<BufWriter<File>>>, id: &str, session: u32, sequence: u32) {
-    if let Some(log) = log {
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        // What cannot be written shows as a missing line to whoever compares.
-        let _ = writeln!(log, "{id} {session} {sequence}");
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod authority;
 pub mod bundle;
+pub mod client;
 pub mod directory;
 pub mod enrol;
 pub mod entry;
