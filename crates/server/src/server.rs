@@ -18,7 +18,7 @@ use crate::api::{self, Context, Device, Hosts, Peer};
 use crate::clock::now_ms;
 use crate::identity::listener::TlsListener;
 use crate::identity::tls::{ClientCertificates, server_config};
-use crate::identity::{Directory, KeyError, Registry, ServerKeys};
+use crate::identity::{Addresses, Directory, Enroller, KeyError, Registry, ServerKeys};
 use crate::ingest::Ingest;
 use crate::legacy::{self, BadPacketKey, Legacy, PacketKey};
 use crate::limits::{
@@ -151,6 +151,12 @@ impl Server {
             }
         };
         let access = Arc::new(Access::new(store.clone()));
+        let (mqtt_addr, mqtts_addr) = (front.address(), front.tls_address());
+        let sealed_addr = sealed.address();
+        let registry = Registry::within(store.clone(), directory);
+        let host = settings.allowed_hosts.first().map_or("localhost", String::as_str);
+        let addresses = Addresses::at(host, mqtts_addr, https_addr, sealed_addr);
+        let enroller = Enroller::new(registry.clone(), keys.clone(), addresses);
         let (ending, ended) = watch::channel(false);
         let context = Context {
             store: store.clone(),
@@ -161,6 +167,7 @@ impl Server {
             hosts: Arc::new(Hosts::new(settings.allowed_hosts).behind(settings.trusted_proxies)),
             access: access.clone(),
             metrics_on_loopback: settings.metrics_on_loopback,
+            enroller: https_addr.map(|_| Arc::new(enroller)),
             started_ms: now_ms(),
             silent_after_ms: i64::from(settings.silent_after_s) * 1_000,
             ending: ended,
@@ -169,11 +176,8 @@ impl Server {
         let sweeper = tokio::spawn(sweep(access.clone(), settings.audit_days));
         let https = https_listener.map(|listener| tokio::spawn(serve(listener, context.clone())));
         let http = tokio::spawn(serve(listener, context));
-        let (mqtt_addr, mqtts_addr) = (front.address(), front.tls_address());
-        let sealed_addr = sealed.address();
         let data = settings.data.display();
         info!(%http_addr, ?https_addr, %mqtt_addr, ?mqtts_addr, ?sealed_addr, %data, "started");
-        let registry = Registry::within(store.clone(), directory);
         Ok(Running {
             http_addr,
             https_addr,

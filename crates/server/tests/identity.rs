@@ -5,10 +5,19 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use common::{Site, settings};
+use common::{Site, id, settings};
+use stonechat_server::identity::authority::{new_key, request};
+use stonechat_server::identity::client::{self, ClientError};
+use stonechat_server::identity::enrol::permit;
+use stonechat_server::identity::hex::Key32;
+use stonechat_server::identity::keys::new_link_key;
+use stonechat_server::identity::{DeviceEntry, EnrolRequest, Ticket};
 use stonechat_server::settings::Listen;
 use stonechat_server::{Server, Settings};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// A server with HTTPS.
 async fn site() -> Site {
@@ -111,5 +120,131 @@ async fn openssl_verifies_what_the_authority_makes() {
     assert!(!verify("sslserver", &["-verify_hostname", "evil.example"]).await.status.success());
     // The server's certificate is no device's.
     assert!(!verify("sslclient", &[]).await.status.success());
+    site.server.shutdown().await;
+}
+
+/// What a device does to enrol, with a key that it just made.
+fn asked(name: &str, token: &str) -> EnrolRequest {
+    let key = new_key().expect("made");
+    let (_, link_public) = new_link_key().expect("random");
+    EnrolRequest {
+        device: id(name),
+        token: token.to_owned(),
+        certificate_request: Some(request(&id(name), &key).expect("made")),
+        link_key: Some(Key32(link_public)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_enrols_one_device_once() {
+    let site = site().await;
+    let url = format!("https://localhost:{}", site.server.https_addr.expect("on").port());
+    let (registry, keys) = (site.server.registry(), site.server.keys());
+    for name in ["pump", "fan"] {
+        registry.insert(DeviceEntry::new(id(name), 0)).await.expect("free");
+    }
+    let ticket = permit(registry, keys, &id("pump"), HOUR).await.expect("registered");
+    let enrol =
+        async |request: &EnrolRequest| client::enrol(&url, request, ticket.authority_sha256).await;
+    let refused = |outcome| matches!(outcome, Err(ClientError::Refused { .. }));
+    // Another device's ticket, a guessed one, and an unknown device look alike from outside.
+    assert!(refused(enrol(&asked("fan", &ticket.token)).await));
+    assert!(refused(enrol(&asked("pump", "guessed")).await));
+    assert!(refused(enrol(&asked("nobody", &ticket.token)).await));
+    // A request that names another device in its certificate does not use the ticket up.
+    let foreign = EnrolRequest { device: id("pump"), ..asked("fan", &ticket.token) };
+    assert!(refused(enrol(&foreign).await));
+
+    let request = asked("pump", &ticket.token);
+    let enrolled = enrol(&request).await.expect("permitted");
+    assert_eq!(enrolled.authority, keys.authority().pem());
+    assert_eq!(enrolled.server_link_key.0, *keys.link_public());
+    assert_eq!(enrolled.addresses.https.as_deref(), Some(url.as_str()));
+    let entry = registry.entry(&id("pump")).await.expect("there");
+    assert_eq!(entry.certificates.len(), 1);
+    assert_eq!(Some(Key32(entry.link_keys[0].public)), request.link_key);
+    assert!(refused(enrol(&request).await), "twice");
+    assert!(refused(enrol(&asked("pump", &ticket.token)).await), "by another");
+
+    // The certificate is good for openssl, too, and only as a client's.
+    let file = site.folder.path().join("pump.crt");
+    std::fs::write(&file, enrolled.certificate.expect("asked for")).expect("writable");
+    let authority = site.key_file("ca.crt");
+    let verify = async |purpose: &str| {
+        let fixed = ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", text(&authority)];
+        run("openssl", &[&fixed[..], &[text(&file)]].concat()).await
+    };
+    let outcome = verify("sslclient").await;
+    assert!(outcome.status.success(), "{}", said(&outcome));
+    assert!(!verify("sslserver").await.status.success());
+    site.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_used_by_the_quickest_only() {
+    let site = site().await;
+    let url = format!("https://localhost:{}", site.server.https_addr.expect("on").port());
+    let registry = site.server.registry();
+    registry.insert(DeviceEntry::new(id("pump"), 0)).await.expect("free");
+    let ticket = permit(registry, site.server.keys(), &id("pump"), HOUR).await.expect("there");
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        let (url, ticket) = (url.clone(), ticket.clone());
+        tasks.push(tokio::spawn(async move {
+            let request = asked("pump", &ticket.token);
+            client::enrol(&url, &request, ticket.authority_sha256).await.is_ok()
+        }));
+    }
+    let mut enrolled = 0;
+    for task in tasks {
+        enrolled += usize::from(task.await.expect("no panic"));
+    }
+    assert_eq!(enrolled, 1);
+    let entry = registry.entry(&id("pump")).await.expect("there");
+    assert_eq!((entry.certificates.len(), entry.link_keys.len()), (1, 1));
+    site.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_enrols_at_the_server_of_its_ticket_only() {
+    let (site, other) = (site().await, site().await);
+    let registry = site.server.registry();
+    registry.insert(DeviceEntry::new(id("pump"), 0)).await.expect("free");
+    let ticket = permit(registry, site.server.keys(), &id("pump"), HOUR).await.expect("there");
+    let request = asked("pump", &ticket.token);
+    let at = async |url: &str| client::enrol(url, &request, ticket.authority_sha256).await;
+    let port = |site: &Site| site.server.https_addr.expect("on").port();
+    let wrong = at(&format!("https://localhost:{}", port(&other))).await;
+    assert!(matches!(wrong, Err(ClientError::WrongServer { .. })), "{wrong:?}");
+    // The right server under a name that its certificate does not have.
+    let misnamed = at(&format!("https://127.0.0.2:{}", port(&site))).await;
+    assert!(!matches!(misnamed, Ok(_) | Err(ClientError::Refused { .. })), "{misnamed:?}");
+    // Unencrypted, a ticket is not even read.
+    let plain = format!("http://{}/api/v1/enrol", site.server.http_addr);
+    let body = serde_json::to_string(&request).expect("texts");
+    let json = "content-type: application/json";
+    let answer = run("curl", &["-sS", "-H", json, "-d", &body, &plain]).await;
+    assert!(said(&answer).contains("HTTPS"), "{}", said(&answer));
+    at(&format!("https://localhost:{}", port(&site))).await.expect("still unused");
+    site.server.shutdown().await;
+    other.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_ends() {
+    let site = site().await;
+    let url = format!("https://localhost:{}", site.server.https_addr.expect("on").port());
+    let (registry, keys) = (site.server.registry(), site.server.keys());
+    registry.insert(DeviceEntry::new(id("pump"), 0)).await.expect("free");
+    let enrol = async |ticket: &Ticket| {
+        client::enrol(&url, &asked("pump", &ticket.token), ticket.authority_sha256).await
+    };
+    let over = permit(registry, keys, &id("pump"), Duration::ZERO).await.expect("there");
+    assert!(enrol(&over).await.is_err());
+    let first = permit(registry, keys, &id("pump"), HOUR).await.expect("there");
+    let second = permit(registry, keys, &id("pump"), HOUR).await.expect("there");
+    assert!(enrol(&first).await.is_err(), "a new ticket ends the one before");
+    registry.revoke(&id("pump")).await.expect("there");
+    assert!(enrol(&second).await.is_err(), "the device is shut out");
     site.server.shutdown().await;
 }

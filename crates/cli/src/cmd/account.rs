@@ -56,7 +56,7 @@ pub(super) fn access(folder: FolderArgs) -> anyhow::Result<Access> {
 }
 
 /// Names who runs the command, for the audit log.
-pub(super) fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
     let user = names.into_iter().find_map(|name| std::env::var(name).ok());
     Actor::command_line(&user.unwrap_or_else(|| "unknown".to_owned()))

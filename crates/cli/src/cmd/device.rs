@@ -16,6 +16,7 @@ use stonechat_server::store::{Records, records_beside};
 use stonechat_server::{DeviceId, Settings};
 
 use crate::Outcome;
+use crate::cmd::account::actor;
 use crate::config::FolderArgs;
 use crate::output::{Hinted, Output};
 
@@ -74,7 +75,7 @@ impl Place {
     pub(crate) fn open(folder: FolderArgs) -> anyhow::Result<Self> {
         let settings = folder.settings()?;
         let records = records_beside(&settings);
-        let registry = Registry::of(records.clone());
+        let registry = Registry::of(records.clone()).by(actor());
         Ok(Self { settings, records, registry })
     }
 

@@ -47,12 +47,18 @@ impl Args {
                 data,
             };
             output.result(&started, || {
-                let mqtts = started.mqtts.iter().map(|address| format!("MQTT/TLS    {address}
-"));
+                let mqtts = started.mqtts.iter().map(|address| {
+                    format!(
+                        "MQTT/TLS    {address}
+"
+                    )
+                });
                 let set_up = started.set_up_url.iter().map(|link| {
-                    format!("set-up      {link}
+                    format!(
+                        "set-up      {link}
             (makes the first account; holds for a day and for one use)
-")
+"
+                    )
                 });
                 format!(
                     "dashboard   {}

@@ -128,6 +128,8 @@ pub(super) const ROUTES: &[Row] = &[
     delete("/api/v1/tokens/{id}", Need::Admin),
     get("/api/v1/audit", Need::Admin),
     get("/api/v1/audit/verification", Need::Admin),
+    // A one-time ticket speaks for the device; `enrol.rs` notes what it did.
+    post("/api/v1/enrol", Need::Nothing).pace(Frequency::Secrets),
     // Devices, readings, alarms.
     get("/api/v1/openapi.json", Need::Read),
     get("/api/v1/status", Need::Read),

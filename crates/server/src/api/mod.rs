@@ -6,6 +6,7 @@ mod accounts;
 mod alarms;
 mod audit;
 mod devices;
+mod enrol;
 mod guard;
 mod live;
 mod metrics;
@@ -31,6 +32,7 @@ pub use self::openapi::document;
 pub use self::problem::Problem;
 use crate::access::Access;
 use crate::dashboard;
+use crate::identity::Enroller;
 use crate::ingest::Ingest;
 use crate::limits::REQUEST_BODY_LEN_MAX;
 use crate::live::Hub;
@@ -56,6 +58,8 @@ pub struct Context {
     pub access: Arc<Access>,
     /// Whether `/metrics` is open to requests from this computer.
     pub metrics_on_loopback: bool,
+    /// Enrols devices that made their own keys, where HTTPS is served.
+    pub enroller: Option<Arc<Enroller>>,
     /// When the server started, in unix milliseconds.
     pub started_ms: i64,
     /// After how much time without a message a device is silent.
@@ -91,6 +95,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/alarms/{id}", get(alarms::one))
         .route("/api/v1/alarms/{id}/acknowledge", post(alarms::acknowledge))
         .route("/api/v1/alarms/{id}/clear", post(alarms::clear))
+        .route("/api/v1/enrol", post(enrol::enrol))
         .route("/api/v1/openapi.json", get(openapi::openapi))
         .route(problem::NO_SUCH_ROUTE, get(problem::no_such_route).fallback(problem::no_such_route))
         .route("/metrics", get(metrics::metrics))

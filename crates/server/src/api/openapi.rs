@@ -8,7 +8,9 @@ use utoipa::openapi::security::{
 };
 
 use super::access::{ROUTES, Row};
-use super::{accounts, alarms, audit, devices, live, metrics, readings, sign_in, status, tokens};
+use super::{
+    accounts, alarms, audit, devices, enrol, live, metrics, readings, sign_in, status, tokens,
+};
 use crate::access::Need;
 
 /// Everything that has a description.
@@ -24,6 +26,7 @@ use crate::access::Need;
         status::ready,
         devices::list,
         devices::one,
+        enrol::enrol,
         readings::readings,
         alarms::list,
         alarms::one,

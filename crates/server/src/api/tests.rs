@@ -50,6 +50,7 @@ async fn site() -> Site {
         presence,
         ingest,
         hosts: Arc::new(Hosts::default()),
+        enroller: None,
         started_ms: now_ms(),
         silent_after_ms: 60_000,
         ending,

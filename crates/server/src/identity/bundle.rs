@@ -3,6 +3,7 @@
 //! As TOML it is for computers and people, as [an image](stonechat_core::provision) for the flash
 //! of a chip. Both hold secrets and belong to the device alone.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -102,16 +103,31 @@ impl Addresses {
     /// Returns where a server with these settings speaks, if devices reach it as `host`.
     #[must_use]
     pub fn of(settings: &Settings, host: &str) -> Self {
+        let [mqtts, https, sealed] =
+            [settings.mqtts, settings.https, settings.sealed].map(Listen::address);
+        Self::at(host, mqtts, https, sealed)
+    }
+
+    /// Returns where a server speaks that listens at these ports, if devices reach it as `host`.
+    #[must_use]
+    pub fn at(
+        host: &str,
+        mqtts: Option<SocketAddr>,
+        https: Option<SocketAddr>,
+        sealed: Option<SocketAddr>,
+    ) -> Self {
         let host = if host.contains(':') && !host.starts_with('[') {
             format!("[{host}]")
         } else {
             host.to_owned()
         };
-        let at = |listen: Listen| listen.address().map(|it| format!("{host}:{}", it.port()));
+        let at = |listening: Option<SocketAddr>| {
+            listening.map(|address| format!("{host}:{}", address.port()))
+        };
         Self {
-            mqtts: None,
-            https: at(settings.https).map(|it| format!("https://{it}")),
-            sealed: None,
+            mqtts: at(mqtts),
+            https: at(https).map(|it| format!("https://{it}")),
+            sealed: at(sealed),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! change that records the new credential, so that it works once, whoever is quicker.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::entry::{CredentialKind, DeviceEntry, LinkCredential};
 use super::hex::{self, Key32};
 use super::keys::ServerKeys;
 use super::registry::{self, IdentityError, Registry};
+use crate::access::Actor;
 use crate::clock::now_ms;
 use crate::device::{DeviceId, Token, TokenHash};
 use crate::limits::{CHANGE_TRIES_MAX, DEVICE_VALIDITY};
@@ -153,7 +155,7 @@ pub async fn permit(
     };
     let body = serde_json::to_string(&permission).expect("texts and numbers");
     let put = RecordChange::put(RecordClass::Enrolment, id.as_str(), Expected::Any, body);
-    registry.records().change_records(vec![put]).await?;
+    registry.write("device.permit", id.as_str(), vec![put]).await?;
     let token = token.reveal().to_owned();
     Ok(Ticket { token, authority_sha256: keys.authority().fingerprint() })
 }
@@ -172,11 +174,17 @@ impl Enroller {
         Self { registry, keys, addresses }
     }
 
-    /// Enrols a device: uses its permission up, and records what it showed, together.
+    /// Enrols a device that asks `from` an address: uses its permission up, and records what it showed, together.
     ///
     /// # Errors
     /// [`EnrolError`] says why not; the permission stays unless it was used.
-    pub async fn enrol(&self, request: &EnrolRequest) -> Result<Enrolled, EnrolError> {
+    pub async fn enrol(
+        &self,
+        request: &EnrolRequest,
+        from: IpAddr,
+    ) -> Result<Enrolled, EnrolError> {
+        let who = format!("device:{}", request.device);
+        let registry = self.registry.by(Actor { who, from: from.to_canonical().to_string() });
         if request.certificate_request.is_none() && request.link_key.is_none() {
             return Err(EnrolError::NoKey);
         }
@@ -194,7 +202,7 @@ impl Enroller {
             let use_up =
                 RecordChange::delete(RecordClass::Enrolment, id, Expected::Revision(permitted));
             let record = registry::put(&entry, Expected::Revision(revision));
-            match self.registry.write(vec![use_up, record]).await {
+            match registry.write("device.enrol", id, vec![use_up, record]).await {
                 Ok(()) => {
                     info!(device = id, "enrolled");
                     return Ok(self.answer(request, certificate));

@@ -8,6 +8,7 @@ use super::directory::Directory;
 use super::entry::{
     BadEntry, CertificateCredential, CredentialKind, DeviceEntry, LinkCredential, TokenCredential,
 };
+use crate::access::{Act, Actor, Audit, Ending};
 use crate::clock::now_ms;
 use crate::device::{DeviceId, Token};
 use crate::limits::{CHANGE_TRIES_MAX, DIRECTORY_PAGE};
@@ -89,19 +90,27 @@ pub struct Registry {
     records: Arc<dyn Records>,
     /// The directory of this process, which shall see changes at once.
     directory: Option<Arc<Directory>>,
+    /// Who changes devices, for the audit log; without one, nothing is noted.
+    actor: Option<Actor>,
 }
 
 impl Registry {
     /// Takes the records, as of a store beside a running server.
     #[must_use]
     pub fn of(records: Arc<dyn Records>) -> Self {
-        Self { records, directory: None }
+        Self { records, directory: None, actor: None }
     }
 
     /// Takes the records and the directory of a running server.
     #[must_use]
     pub fn within(records: Arc<dyn Records>, directory: Arc<Directory>) -> Self {
-        Self { records, directory: Some(directory) }
+        Self { records, directory: Some(directory), actor: None }
+    }
+
+    /// Notes each change in the audit log, as somebody's.
+    #[must_use]
+    pub fn by(&self, actor: Actor) -> Self {
+        Self { actor: Some(actor), ..self.clone() }
     }
 
     /// Registers a device with a token, which can not be read again.
@@ -139,7 +148,14 @@ impl Registry {
             Ok(put(entry, Expected::Absent))
         };
         let changes = entries.iter().map(change).collect::<Result<Vec<_>, IdentityError>>()?;
-        self.write(changes).await.map_err(|error| match error {
+        let subject = match entries {
+            [] => return Ok(()),
+            [one] => one.id.as_str().to_owned(),
+            [first, .., last] => {
+                format!("{} devices, {} to {}", entries.len(), first.id, last.id)
+            }
+        };
+        self.write("device.add", &subject, changes).await.map_err(|error| match error {
             StoreError::Conflict { key, .. } => {
                 let entry = entries.iter().find(|entry| entry.id.as_str() == key);
                 entry.map_or_else(
@@ -207,6 +223,7 @@ impl Registry {
     pub async fn change<T>(
         &self,
         id: &DeviceId,
+        act: &'static str,
         mut change: impl FnMut(&mut DeviceEntry) -> Result<T, IdentityError> + Send,
     ) -> Result<T, IdentityError>
     where
@@ -224,7 +241,8 @@ impl Registry {
             if entry.number != before.number || entry.link_keys != before.link_keys {
                 self.check_unique(std::slice::from_ref(&entry)).await?;
             }
-            match self.write(vec![put(&entry, Expected::Revision(revision))]).await {
+            let change = put(&entry, Expected::Revision(revision));
+            match self.write(act, id.as_str(), vec![change]).await {
                 Ok(()) => return Ok(outcome),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -243,7 +261,7 @@ impl Registry {
         overlap_ms: i64,
     ) -> Result<Token, IdentityError> {
         let token = Token::draw().map_err(IdentityError::Random)?;
-        self.change(id, |entry| {
+        self.change(id, "device.rotate", |entry| {
             let now_ms = now_ms();
             entry.end_credentials(CredentialKind::Token, now_ms.saturating_add(overlap_ms));
             entry.forget_ended(now_ms);
@@ -264,7 +282,7 @@ impl Registry {
         certificate: CertificateCredential,
         overlap_ms: i64,
     ) -> Result<(), IdentityError> {
-        self.change(id, |entry| {
+        self.change(id, "device.certify", |entry| {
             let now_ms = now_ms();
             entry.end_credentials(CredentialKind::Certificate, now_ms.saturating_add(overlap_ms));
             entry.forget_ended(now_ms);
@@ -284,7 +302,7 @@ impl Registry {
         public: [u8; 32],
         overlap_ms: i64,
     ) -> Result<(), IdentityError> {
-        self.change(id, |entry| {
+        self.change(id, "device.link-key", |entry| {
             let now_ms = now_ms();
             entry.end_credentials(CredentialKind::LinkKey, now_ms.saturating_add(overlap_ms));
             entry.link_keys.retain(|key| key.public != public && key.is_active(now_ms));
@@ -299,7 +317,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::change`].
     pub async fn revoke(&self, id: &DeviceId) -> Result<(), IdentityError> {
-        self.change(id, |entry| {
+        self.change(id, "device.revoke", |entry| {
             entry.tokens.clear();
             entry.certificates.clear();
             entry.link_keys.clear();
@@ -315,7 +333,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::change`]; [`IdentityError::UnknownCredential`] if none starts so.
     pub async fn revoke_credential(&self, id: &DeviceId, name: &str) -> Result<(), IdentityError> {
-        self.change(id, |entry| {
+        self.change(id, "device.revoke", |entry| {
             let count = |entry: &DeviceEntry| {
                 entry.tokens.len() + entry.certificates.len() + entry.link_keys.len()
             };
@@ -342,7 +360,7 @@ impl Registry {
     pub async fn delete(&self, id: &DeviceId) -> Result<(), IdentityError> {
         self.read(id).await?;
         let change = RecordChange::delete(RecordClass::Device, id.as_str(), Expected::Any);
-        Ok(self.write(vec![change]).await?)
+        Ok(self.write("device.delete", id.as_str(), vec![change]).await?)
     }
 
     /// Returns the records behind the devices.
@@ -384,8 +402,22 @@ impl Registry {
         Ok(())
     }
 
-    pub(super) async fn write(&self, changes: Vec<RecordChange>) -> Result<(), StoreError> {
-        self.records.change_records(changes).await?;
+    /// Makes changes, and notes them as one act in the same transaction.
+    pub(super) async fn write(
+        &self,
+        act: &str,
+        subject: &str,
+        changes: Vec<RecordChange>,
+    ) -> Result<(), StoreError> {
+        match &self.actor {
+            Some(actor) => {
+                let act = Act { actor, act, subject, ending: Ending::Done };
+                Audit::of(self.records.clone()).note_with(&act, changes).await?;
+            }
+            None => {
+                self.records.change_records(changes).await?;
+            }
+        }
         if let Some(directory) = &self.directory {
             directory.refresh().await?;
         }

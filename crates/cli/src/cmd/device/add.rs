@@ -264,7 +264,7 @@ impl RotateArgs {
             let files = self.files.create()?;
             let server = describe(&place, &keys, &self.files, output);
             let wanted = self.files.wanted(self.overlap);
-            let made = place.registry.change(&id, |entry| {
+            let made = place.registry.change(&id, "device.rotate", |entry| {
                 provision(entry, &keys, &wanted, now_ms()).map_err(IdentityError::from)
             });
             let credentials = made.await.map_err(hinted)?;

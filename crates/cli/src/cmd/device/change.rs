@@ -64,7 +64,7 @@ impl ChangeArgs {
         let place = Place::existing(self.folder)?;
         let id = parse_id(&self.id)?;
         let named = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
-        let changed = place.registry.change(&id, |entry| {
+        let changed = place.registry.change(&id, "device.change", |entry| {
             entry.groups.extend(self.add_group.iter().cloned());
             entry.groups.retain(|group| !self.remove_group.contains(group));
             entry.tags.extend(self.add_tag.iter().cloned());

@@ -48,6 +48,7 @@ const MATRIX: &[(&str, &str)] = &[
     ("DELETE /api/v1/tokens/{id}", ADMINS),
     ("GET /api/v1/audit", ADMINS),
     ("GET /api/v1/audit/verification", ADMINS),
+    ("POST /api/v1/enrol", EVERYBODY),
     ("GET /api/v1/openapi.json", READERS),
     ("GET /api/v1/status", READERS),
     ("GET /api/v1/live", READERS),
