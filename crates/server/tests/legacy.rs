@@ -256,7 +256,7 @@ async fn only_registered_numbers_count_and_every_reading_is_marked() {
     assert!(site.server.store().channels("pump").await.expect("readable").is_empty());
     // Shut out, the number counts no more.
     let tank = id("tank");
-    let shut_out = site.server.registry().change(&tank, |entry| {
+    let shut_out = site.server.registry().change(&tank, "device.change", |entry| {
         entry.disabled = true;
         Ok(())
     });

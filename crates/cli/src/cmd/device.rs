@@ -20,6 +20,7 @@ use crate::cmd::account::actor;
 use crate::config::FolderArgs;
 use crate::output::{Hinted, Output};
 
+pub(crate) use change::confirmed;
 pub(crate) use run::{Samples, Speed, parse_speed};
 
 /// Register devices, change them, or run this computer as one.

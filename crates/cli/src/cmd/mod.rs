@@ -14,6 +14,7 @@ pub(crate) mod device;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod inspect;
+pub(crate) mod keys;
 pub(crate) mod latent;
 pub(crate) mod plot;
 pub(crate) mod readings;
