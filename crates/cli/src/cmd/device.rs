@@ -44,6 +44,7 @@ enum Command {
     Enrol(Box<enrol::EnrolArgs>),
     Import(Box<import::ImportArgs>),
     Run(Box<run::RunArgs>),
+    Legacy(Box<super::legacy::Args>),
 }
 
 impl Args {
@@ -60,6 +61,7 @@ impl Args {
             Command::Enrol(args) => args.run(output),
             Command::Import(args) => args.run(output),
             Command::Run(args) => args.run(output),
+            Command::Legacy(args) => args.run(output),
         }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod keys;
 pub(crate) mod latent;
+pub(crate) mod legacy;
 pub(crate) mod plot;
 pub(crate) mod readings;
 pub(crate) mod restore;

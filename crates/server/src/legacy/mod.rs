@@ -16,6 +16,7 @@
 mod connection;
 mod key;
 mod pool;
+pub mod sender;
 mod sources;
 mod stream;
 
