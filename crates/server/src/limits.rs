@@ -183,6 +183,10 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// The most readings in one message, whatever it is written in.
 pub const READINGS_PER_MESSAGE_MAX: usize = 8_192;
+/// The most decoders of latent vectors that are held in memory.
+pub const DECODERS_MAX: usize = 64;
+/// The longest command to a device, in bytes.
+pub const COMMAND_LEN_MAX: usize = 4_096;
 /// The most connections of old packets at one time.
 pub const LEGACY_CONNECTIONS_MAX: usize = 1_024;
 /// The most of them from one source: an IPv4 address, or an IPv6 network of 64 bits.

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::access::{Access, Actor};
 use crate::api::{self, Context, Device, Hosts, Peer};
 use crate::clock::now_ms;
+use crate::codec::latent::Decoders;
 use crate::identity::listener::TlsListener;
 use crate::identity::tls::{ClientCertificates, server_config};
 use crate::identity::{Addresses, Directory, Enroller, KeyError, Registry, ServerKeys};
@@ -153,7 +154,7 @@ impl Server {
         let access = Arc::new(Access::new(store.clone()));
         let (mqtt_addr, mqtts_addr) = (front.address(), front.tls_address());
         let sealed_addr = sealed.address();
-        let registry = Registry::within(store.clone(), directory);
+        let registry = Registry::within(store.clone(), directory.clone());
         let host = settings.allowed_hosts.first().map_or("localhost", String::as_str);
         let addresses = Addresses::at(host, mqtts_addr, https_addr, sealed_addr);
         let enroller = Enroller::new(registry.clone(), keys.clone(), addresses);
@@ -168,6 +169,10 @@ impl Server {
             access: access.clone(),
             metrics_on_loopback: settings.metrics_on_loopback,
             enroller: https_addr.map(|_| Arc::new(enroller)),
+            directory,
+            downlink: Some(front.downlink()),
+            decoders: Arc::new(Decoders::of(&settings.data)),
+            legacy: legacy.as_ref().map(|legacy| legacy.counters().clone()),
             started_ms: now_ms(),
             silent_after_ms: i64::from(settings.silent_after_s) * 1_000,
             ending: ended,

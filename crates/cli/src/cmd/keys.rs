@@ -96,7 +96,8 @@ struct Replaced {
 impl ReplaceArgs {
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         let place = Place::existing(self.folder)?;
-        let question = "Replace the server's keys? No device will trust it until it has a new bundle.";
+        let question =
+            "Replace the server's keys? No device will trust it until it has a new bundle.";
         if !self.yes && !confirmed(question, output)? {
             return Ok(Outcome::No);
         }

@@ -37,7 +37,6 @@ pub(super) enum Frequency {
     /// With passwords, links and one-time tokens.
     Secrets,
     /// With readings.
-    #[allow(dead_code, reason = "for the routes by which devices send over HTTPS")]
     Readings,
 }
 
@@ -137,6 +136,9 @@ pub(super) const ROUTES: &[Row] = &[
     get("/api/v1/devices", Need::Read),
     get("/api/v1/devices/{id}", Need::Read),
     get("/api/v1/devices/{id}/readings", Need::Read),
+    post("/api/v1/devices/{id}/readings", Need::Ingest).pace(Frequency::Readings),
+    post("/decode", Need::Ingest).pace(Frequency::Readings),
+    post("/api/v1/devices/{id}/commands", Need::Operate).act("device.command"),
     get("/api/v1/alarms", Need::Read),
     get("/api/v1/alarms/{id}", Need::Read),
     post("/api/v1/alarms/{id}/acknowledge", Need::Operate).act("alarm.acknowledge"),

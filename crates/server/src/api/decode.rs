@@ -17,9 +17,9 @@ use serde_json::Value;
 use tracing::error;
 use utoipa::{IntoParams, ToSchema};
 
-use super::ingest::device_of;
-use super::readings::Query;
 use super::Context;
+use super::ingest::{Denied, bearer, device_of};
+use super::readings::Query;
 use crate::access::Principal;
 use crate::codec::latent::Decoder;
 
@@ -75,13 +75,20 @@ pub(super) async fn decode(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Ok(Query(DecodeQuestion { device })) = question else {
-        return refuse(StatusCode::BAD_REQUEST, "Name the device: /decode?device=ID");
-    };
-    let Some(id) = device_of(&context, &principal, &headers, &device) else {
+    let unproven = || {
         let detail = "No such device, or not its token: authorization: Bearer TOKEN";
         let refused = refuse(StatusCode::UNAUTHORIZED, detail);
-        return ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response();
+        ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response()
+    };
+    let Ok(Query(DecodeQuestion { device })) = question else {
+        let is_nobody = matches!(principal, Principal::Anonymous) && bearer(&headers).is_none();
+        let unnamed = || refuse(StatusCode::BAD_REQUEST, "Name the device: /decode?device=ID");
+        return if is_nobody { unproven() } else { unnamed() };
+    };
+    let id = match device_of(&context, &principal, &headers, &device) {
+        Ok(id) => id,
+        Err(Denied::Unproven) => return unproven(),
+        Err(Denied::Unknown) => return refuse(StatusCode::NOT_FOUND, "There is no such device"),
     };
     let entry = context.directory.device(id.as_str());
     let Some(name) = entry.and_then(|entry| entry.decoder.clone()) else {

@@ -10,6 +10,7 @@ use super::Context;
 use super::problem::Problem;
 use super::readings::Query;
 use crate::clock::now_ms;
+use crate::ingest::UNAUTHENTICATED_PREFIX;
 use crate::limits::{DEVICES_PAGE, DEVICES_PAGE_MAX, SEARCH_LEN_MAX};
 use crate::store::{ChannelRecord, DeviceRecord, StoreError};
 
@@ -67,6 +68,8 @@ pub(super) struct Channel {
     latest_ms: Option<i64>,
     /// How many readings are kept.
     readings: u64,
+    /// False where nobody could make sure who sent the readings: anyone could forge them.
+    authenticated: bool,
 }
 
 /// A device with its channels.
@@ -141,6 +144,7 @@ impl Device {
 impl From<ChannelRecord> for Channel {
     fn from(record: ChannelRecord) -> Self {
         Self {
+            authenticated: !record.name.starts_with(UNAUTHENTICATED_PREFIX),
             name: record.name,
             unit: (!record.unit.is_empty()).then_some(record.unit),
             latest: record.latest,

@@ -1,6 +1,7 @@
 //! Readings by HTTP, and commands to devices.
 #![allow(unused_qualifications, reason = "the macros of utoipa write longer paths than needed")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::body::Bytes;
@@ -19,6 +20,7 @@ use crate::codec::thingsboard;
 use crate::device::DeviceId;
 use crate::identity::{Admission, DeviceEntry};
 use crate::ingest::{Arrival, Outcome, Rejection, Route};
+use crate::limits::COMMAND_LEN_MAX;
 use crate::mqtt::{Delivery, Undelivered};
 use crate::store::StoreError;
 
@@ -40,6 +42,14 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// Why a request speaks for no device.
+pub(super) enum Denied {
+    /// It does not prove that it may.
+    Unproven,
+    /// It may, but there is no such device that sends in this way.
+    Unknown,
+}
+
 /// Finds the device for which a request speaks: by the device's own token, or by the API token of
 /// a gateway, which speaks for every device that is not shut out. Why it is refused goes to the log.
 pub(super) fn device_of(
@@ -47,17 +57,18 @@ pub(super) fn device_of(
     principal: &Principal,
     headers: &HeaderMap,
     id: &str,
-) -> Option<DeviceId> {
+) -> Result<DeviceId, Denied> {
     if matches!(principal, Principal::Program(_)) {
-        let may = |entry: &DeviceEntry| !entry.disabled && entry.number.is_none();
-        return context.directory.device(id).filter(|entry| may(entry)).map(|entry| entry.id.clone());
+        let may = |entry: &Arc<DeviceEntry>| !entry.disabled && entry.number.is_none();
+        let entry = context.directory.device(id).filter(may).ok_or(Denied::Unknown)?;
+        return Ok(entry.id.clone());
     }
-    let token = bearer(headers)?;
+    let token = bearer(headers).ok_or(Denied::Unproven)?;
     match context.directory.admit_token(id, token.as_bytes()) {
-        Ok(Admission { device, .. }) => Some(device),
+        Ok(Admission { device, .. }) => Ok(device),
         Err(refusal) => {
             tracing::warn!(device = id, reason = %refusal, "refused readings by HTTP");
-            None
+            Err(Denied::Unproven)
         }
     }
 }
@@ -78,9 +89,15 @@ pub(super) async fn take(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Response> {
-    let Some(device) = device_of(&context, &principal, &headers, &id) else {
-        let detail = "no such device, or not its token: `authorization: Bearer TOKEN`";
-        return Err(Refused(Problem::new(StatusCode::UNAUTHORIZED, detail)).into_response());
+    let device = match device_of(&context, &principal, &headers, &id) {
+        Ok(device) => device,
+        Err(Denied::Unproven) => {
+            let detail = "no such device, or not its token: `authorization: Bearer TOKEN`";
+            return Err(Refused(Problem::new(StatusCode::UNAUTHORIZED, detail)).into_response());
+        }
+        Err(Denied::Unknown) => {
+            return Err(Problem::from(StoreError::UnknownDevice(id)).into_response());
+        }
     };
     let body = body.map_err(|rejection| {
         Problem::new(rejection.status(), rejection.body_text()).into_response()
@@ -145,9 +162,6 @@ pub(super) struct Commanded {
 
 /// Numbers the commands since the start.
 static COMMANDS: AtomicU32 = AtomicU32::new(1);
-
-/// The longest command in bytes.
-const COMMAND_LEN_MAX: usize = 4_096;
 
 /// Sends a command to a device that is connected by MQTT and subscribed to
 /// `v1/devices/me/rpc/request/+`, as devices of ThingsBoard are.

@@ -78,6 +78,20 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
     ] {
         put(&format!("mqtt_{name}_total"), "counter", help, since_start(counter));
     }
+    if let Some(legacy) = &context.legacy {
+        for (name, help, counter) in [
+            ("taken", "Old packets taken in.", &legacy.taken),
+            ("undecryptable", "Old ciphertexts that no sender made.", &legacy.undecryptable),
+            ("malformed", "Old ciphertexts without a packet.", &legacy.malformed),
+            ("unregistered", "Old packets of unregistered numbers.", &legacy.unregistered),
+            ("failed", "Old packets that were not stored.", &legacy.failed),
+            ("truncated", "Connections of old packets that ended too early.", &legacy.truncated),
+            ("refused", "Connections of old packets beyond the most.", &legacy.refused),
+            ("keys_sent", "Public keys handed out for old packets.", &legacy.keys_sent),
+        ] {
+            put(&format!("legacy_{name}_total"), "counter", help, since_start(counter));
+        }
+    }
     put("readings_stored", "gauge", "Readings ever stored.", totals.readings);
     put("storage_bytes", "gauge", "Bytes on disk.", totals.storage_bytes);
     put("live_clients", "gauge", "Clients that watch live.", context.hub.watchers() as u64);

@@ -5,9 +5,11 @@ mod access;
 mod accounts;
 mod alarms;
 mod audit;
+mod decode;
 mod devices;
 mod enrol;
 mod guard;
+mod ingest;
 mod live;
 mod metrics;
 mod openapi;
@@ -31,11 +33,14 @@ pub use self::guard::{Hosts, Peer};
 pub use self::openapi::document;
 pub use self::problem::Problem;
 use crate::access::Access;
+use crate::codec::latent::Decoders;
 use crate::dashboard;
-use crate::identity::Enroller;
+use crate::identity::{Directory, Enroller};
 use crate::ingest::Ingest;
+use crate::legacy;
 use crate::limits::REQUEST_BODY_LEN_MAX;
 use crate::live::Hub;
+use crate::mqtt::Downlink;
 use crate::presence::Presence;
 use crate::store::Store;
 
@@ -60,6 +65,14 @@ pub struct Context {
     pub metrics_on_loopback: bool,
     /// Enrols devices that made their own keys, where HTTPS is served.
     pub enroller: Option<Arc<Enroller>>,
+    /// Who the devices are.
+    pub directory: Arc<Directory>,
+    /// Sends to devices that are connected by MQTT.
+    pub downlink: Option<Downlink>,
+    /// Decodes latent vectors.
+    pub decoders: Arc<Decoders>,
+    /// Counts what came in as old packets, if they are taken in.
+    pub legacy: Option<Arc<legacy::Counters>>,
     /// When the server started, in unix milliseconds.
     pub started_ms: i64,
     /// After how much time without a message a device is silent.
@@ -90,7 +103,9 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/devices", get(devices::list))
         .route("/api/v1/devices/{id}", get(devices::one))
-        .route("/api/v1/devices/{id}/readings", get(readings::readings))
+        .route("/api/v1/devices/{id}/readings", get(readings::readings).post(ingest::take))
+        .route("/api/v1/devices/{id}/commands", post(ingest::command))
+        .route("/decode", post(decode::decode))
         .route("/api/v1/alarms", get(alarms::list))
         .route("/api/v1/alarms/{id}", get(alarms::one))
         .route("/api/v1/alarms/{id}/acknowledge", post(alarms::acknowledge))

@@ -9,7 +9,8 @@ use utoipa::openapi::security::{
 
 use super::access::{ROUTES, Row};
 use super::{
-    accounts, alarms, audit, devices, enrol, live, metrics, readings, sign_in, status, tokens,
+    accounts, alarms, audit, decode, devices, enrol, ingest, live, metrics, readings, sign_in,
+    status, tokens,
 };
 use crate::access::Need;
 
@@ -28,6 +29,9 @@ use crate::access::Need;
         devices::one,
         enrol::enrol,
         readings::readings,
+        ingest::take,
+        ingest::command,
+        decode::decode,
         alarms::list,
         alarms::one,
         alarms::acknowledge,

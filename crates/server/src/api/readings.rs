@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Context;
 use super::problem::Problem;
 use crate::clock::now_ms;
+use crate::ingest::UNAUTHENTICATED_PREFIX;
 use crate::limits::{POINTS, POINTS_MAX, QUERY_CHANNELS_MAX, READINGS_SPAN_MS};
 use crate::store::{self, ReadingsQuery, Resolution, StoreError};
 
@@ -89,6 +90,8 @@ pub(super) struct Series {
     /// Of which readings points are shown: of all (`raw`), or, in a wide span or after the others
     /// were deleted, of the least and the greatest of each `minute` or `hour`.
     resolution: &'static str,
+    /// False where nobody could make sure who sent the readings: anyone could forge them.
+    authenticated: bool,
 }
 
 /// Readings of some channels.
@@ -105,6 +108,7 @@ pub(super) struct Readings {
 impl From<store::Series> for Series {
     fn from(series: store::Series) -> Self {
         Self {
+            authenticated: !series.channel.starts_with(UNAUTHENTICATED_PREFIX),
             channel: series.channel,
             unit: (!series.unit.is_empty()).then_some(series.unit),
             points: series.points,

@@ -1,6 +1,7 @@
 //! The routes, asked without a network.
 
 mod access;
+mod ingest;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use tower::ServiceExt;
 use super::{Context, Hosts, document, router};
 use crate::access::{Access, Actor, NewToken, Scope};
 use crate::clock::now_ms;
+use crate::codec::latent::Decoders;
 use crate::device::DeviceId;
-use crate::identity::Registry;
+use crate::identity::{Directory, Registry};
 use crate::ingest::Ingest;
 use crate::live::Hub;
 use crate::presence::Presence;
@@ -41,7 +43,12 @@ async fn site() -> Site {
     let (sender, ending) = watch::channel(false);
     let access = Arc::new(Access::new(store.clone()));
     let token = token_of(&access, "test", &Scope::ALL).await;
+    let directory = Directory::start(store.clone()).await.expect("own store");
     let context = Context {
+        directory,
+        downlink: None,
+        decoders: Arc::new(Decoders::of(folder.path())),
+        legacy: None,
         mqtt: Arc::default(),
         store,
         access,

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use stonechat_core::detector::{Detector, Latent, LoadError, is_identifier};
+use stonechat_core::detector::{Detector, Latent, LoadError};
 use stonechat_core::limits::DETECTOR_FILE_LEN_MAX;
+use stonechat_core::wire::uplink::is_device_id;
 
 use crate::limits::DECODERS_MAX;
 
@@ -27,7 +28,7 @@ const ALIGNMENT: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum DecoderError {
     /// The name could lead out of the folder.
-    #[error("`{0}` is no decoder's name: use letters, digits, - and _")]
+    #[error("`{0}` is no decoder's name: these have 1 to 64 of A-Z, a-z, 0-9, - and _")]
     BadName(String),
     /// The file cannot be read.
     #[error("cannot read the decoder {path}: {source}; copy the detector there")]
@@ -103,7 +104,8 @@ impl Decoder {
         let mut memory = vec![0.0; latent.memory_words()];
         let is_decoded = code.iter().all(|number| number.is_finite())
             && latent.decode(code, &mut vector, &mut memory);
-        let values = vector.iter().zip(detector.scaler()).map(|(scaled, entry)| entry.unscale(*scaled));
+        let values =
+            vector.iter().zip(detector.scaler()).map(|(scaled, entry)| entry.unscale(*scaled));
         let values: Vec<f32> = values.collect();
         (is_decoded && values.iter().all(|value| value.is_finite())).then_some(values)
     }
@@ -129,7 +131,7 @@ impl Decoders {
     /// [`DecoderError`] says why there is none.
     pub fn find(&self, name: &str) -> Result<Arc<Decoder>, DecoderError> {
         // A name is a file's, and must not lead elsewhere.
-        if !is_identifier(name) || name.contains(['/', '\\', '.']) {
+        if !is_device_id(name) {
             return Err(DecoderError::BadName(name.to_owned()));
         }
         let path = self.folder.join(format!("{name}.detector"));

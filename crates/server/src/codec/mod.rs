@@ -6,6 +6,7 @@
 
 pub mod flat_json;
 mod json;
+pub mod latent;
 pub mod packet;
 pub mod power_meter;
 pub mod raw;

@@ -22,9 +22,8 @@ const READERS: &str = "Viewer Operator Admin read operate admin";
 const OPERATORS: &str = "Operator Admin operate admin";
 const ADMINS: &str = "Admin admin";
 const MEASURERS: &str = "Viewer Operator Admin read operate admin metrics";
-/// The route itself asks for a device's token then; gateways have theirs.
-#[allow(dead_code, reason = "for the routes by which devices send over HTTPS")]
-const SENDERS: &str = "nobody ingest";
+/// Gateways; and devices by their own tokens, for which the routes ask themselves.
+const SENDERS: &str = "ingest";
 
 const MATRIX: &[(&str, &str)] = &[
     ("GET /health/live", EVERYBODY),
@@ -55,6 +54,9 @@ const MATRIX: &[(&str, &str)] = &[
     ("GET /api/v1/devices", READERS),
     ("GET /api/v1/devices/{id}", READERS),
     ("GET /api/v1/devices/{id}/readings", READERS),
+    ("POST /api/v1/devices/{id}/readings", SENDERS),
+    ("POST /decode", SENDERS),
+    ("POST /api/v1/devices/{id}/commands", OPERATORS),
     ("GET /api/v1/alarms", READERS),
     ("GET /api/v1/alarms/{id}", READERS),
     ("POST /api/v1/alarms/{id}/acknowledge", OPERATORS),
