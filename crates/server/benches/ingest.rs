@@ -20,10 +20,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stonechat_core::wire::uplink::MessageId;
+use stonechat_server::settings::Listen;
 use stonechat_server::store::{Message, Reading, Retention, SqliteStore, Store};
 use stonechat_server::{DeviceId, Server, Settings};
 use tokio::runtime::Runtime;
 
+use crate::load::flood::Flood;
 use crate::load::peer::Mosquitto;
 use crate::load::{Load, Summary};
 
@@ -52,6 +54,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("idle", idle),
     ("stored", stored),
     ("ack", ack),
+    ("garbage", garbage),
     ("rows", rows),
     ("sealed", sealed::measure),
 ];
@@ -80,6 +83,7 @@ fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some(load::FLAG) => return load::run(&arguments[1..]),
+        Some(load::flood::FLAG) => return load::flood::run(&arguments[1..]),
         Some(load::idle::FLAG) => return load::idle::run(&arguments[1..]),
         Some(sealed::FLAG) => return sealed::run(&arguments[1..]),
         _ => {}
@@ -126,7 +130,7 @@ fn stored(runtime: &Runtime) -> Outcome<Vec<Row>> {
     for _ in 0..ROUNDS {
         full_peer.extend(peer(DEVICES, 0)?);
         let before_s = processor_s()?;
-        let summary = runtime.block_on(server(DEVICES, 0))?;
+        let summary = runtime.block_on(server(DEVICES, 0, false))?;
         let spent_us = (processor_s()? - before_s) * 1e6;
         processor_us.push(spent_us / summary.acknowledged as f64);
         full.push(summary);
@@ -168,7 +172,7 @@ fn paced(
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         peers.extend(peer(devices, per_s)?);
-        ours.push(runtime.block_on(server(devices, per_s))?);
+        ours.push(runtime.block_on(server(devices, per_s, false))?);
     }
     let values: [fn(&Summary) -> f64; 3] =
         [|summary| summary.per_s, |summary| summary.p50_ms, |summary| summary.p99_ms];
@@ -178,6 +182,20 @@ fn paced(
         Some(Row::new(name, middle(ours.iter().map(value))?, unit).beside(PEER, peer))
     });
     Ok(rows.collect())
+}
+
+/// How far garbage on the port of the old packets moves what devices see by MQTT.
+fn garbage(runtime: &Runtime) -> Outcome<Vec<Row>> {
+    let (mut quiet, mut flooded) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        quiet.push(runtime.block_on(server(PACED_DEVICES, PACED_PER_S, false))?.p99_ms);
+        flooded.push(runtime.block_on(server(PACED_DEVICES, PACED_PER_S, true))?.p99_ms);
+    }
+    let (quiet, flooded) = (middle(quiet), middle(flooded));
+    let row = flooded.map(|flooded| {
+        Row::new("ingest.garbage_ack_p99_ms", flooded, "ms").beside("without garbage", quiet)
+    });
+    Ok(row.into_iter().collect())
 }
 
 fn rows(runtime: &Runtime) -> Outcome<Vec<Row>> {
@@ -203,12 +221,14 @@ fn processor_s() -> Outcome<f64> {
     Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
-/// Loads a server of our own, and holds what the load saw against what is stored.
-async fn server(devices: usize, per_s: u32) -> Outcome<Summary> {
+/// Loads a server of our own, and holds what the load saw against what is stored; with `garbage`
+/// the port of the old packets is flooded meanwhile.
+async fn server(devices: usize, per_s: u32, garbage: bool) -> Outcome<Summary> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let any: SocketAddr = "127.0.0.1:0".parse()?;
-    let settings =
-        Settings { data: folder.path().join("data"), http: any, mqtt: any, ..Settings::default() };
+    let legacy = if garbage { Listen::At(any) } else { Listen::Off };
+    let data = folder.path().join("data");
+    let settings = Settings { data, http: any, mqtt: any, legacy, ..Settings::default() };
     let server = Server::start(settings).await?;
     let mut tokens = Vec::with_capacity(devices);
     for device in 0..devices {
@@ -218,7 +238,9 @@ async fn server(devices: usize, per_s: u32) -> Outcome<Summary> {
     let load = Load { broker: server.mqtt_addr, devices, per_s, span: SPAN };
     let token_file = folder.path().join("tokens");
     std::fs::write(&token_file, tokens.join("\n"))?;
+    let flood = server.legacy_addr.map(Flood::start).transpose()?;
     let summary = tokio::task::spawn_blocking(move || second_process(&load, &token_file)).await??;
+    drop(flood);
     let stored = server.store().totals().await?.messages;
     server.shutdown().await;
     let acknowledged = summary.acknowledged;

@@ -1,5 +1,6 @@
 //! The load: devices that publish with quality of service 1, in a process of their own.
 
+pub(crate) mod flood;
 pub(crate) mod idle;
 pub(crate) mod peer;
 
