@@ -8,6 +8,7 @@
 //! Words such as `stored ack idle` after `--` measure only that; see [`MEASUREMENTS`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
+mod legacy;
 mod load;
 mod sealed;
 
@@ -57,6 +58,8 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("garbage", garbage),
     ("rows", rows),
     ("sealed", sealed::measure),
+    ("rsa", legacy::measure),
+    ("flood", legacy::measure_flood),
 ];
 
 /// A figure, beside a peer's.
@@ -86,6 +89,8 @@ fn main() -> Outcome<()> {
         Some(load::flood::FLAG) => return load::flood::run(&arguments[1..]),
         Some(load::idle::FLAG) => return load::idle::run(&arguments[1..]),
         Some(sealed::FLAG) => return sealed::run(&arguments[1..]),
+        Some(legacy::FLAG) => return legacy::run(&arguments[1..]),
+        Some(legacy::FLOOD_FLAG) => return legacy::run_flood(&arguments[1..]),
         _ => {}
     }
     let runtime = Runtime::new()?;

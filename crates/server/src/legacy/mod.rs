@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 
 use self::connection::Connection;
 pub use self::key::{BadPacketKey, PacketKey};
-pub use self::pool::DecryptPool;
+pub use self::pool::{DecryptPool, decrypt_threads};
 use self::sources::Sources;
 pub use self::stream::{Item, Splitter};
 use crate::identity::Directory;
@@ -112,7 +112,7 @@ impl Legacy {
         let key = Arc::new(key);
         let counters = Arc::new(Counters::default());
         let shared = Shared {
-            pool: DecryptPool::start(&key, pool::threads())?,
+            pool: DecryptPool::start(&key, decrypt_threads())?,
             key,
             sources: Arc::default(),
             directory,

@@ -33,8 +33,9 @@ impl Pending {
     }
 }
 
-/// Returns how many threads leave a core to the others.
-pub(super) fn threads() -> usize {
+/// Returns how many threads decrypt: as many as leave a core to the others.
+#[must_use]
+pub fn decrypt_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
