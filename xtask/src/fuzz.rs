@@ -42,8 +42,19 @@ pub fn targets(root: &Path) -> Result<Vec<String>> {
     Ok(rows.filter_map(|row| Some(row.split_once('"')?.0.to_owned())).collect())
 }
 
+/// What a target did without failing.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its name.
+    pub name: String,
+    /// Inputs.
+    pub runs: String,
+    /// Edges of the control flow that they reached.
+    pub edges: String,
+}
+
 /// Runs targets, as many at a time as there are processors, and prints a line for each.
-pub fn run(root: &Path, names: &[String], effort: Effort) -> Result<()> {
+pub fn run(root: &Path, names: &[String], effort: Effort) -> Result<Vec<Ran>> {
     let all = targets(root)?;
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
         bail!("there is no target `{unknown}`; there are {}", all.join(", "));
@@ -51,7 +62,7 @@ pub fn run(root: &Path, names: &[String], effort: Effort) -> Result<()> {
     let names = if names.is_empty() { &all } else { names };
     let program = build(root)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut failed = Vec::new();
+    let (mut all_ran, mut failed) = (Vec::new(), Vec::new());
     for group in names.chunks(processors) {
         let mut running = Vec::new();
         for name in group {
@@ -60,13 +71,16 @@ pub fn run(root: &Path, names: &[String], effort: Effort) -> Result<()> {
         for (name, (mut child, log)) in running {
             let status = child.wait()?;
             let text = fs::read_to_string(&log).unwrap_or_default();
-            println!("{name:<16} {}", summary(&text));
+            let ran = Ran::of(name, &text);
+            println!("{:<22} {:>10} inputs, {:>6} edges", ran.name, ran.runs, ran.edges);
+            all_ran.push(ran);
             if !status.success() {
+                eprintln!("{}", failure(&text));
                 failed.push(format!("{name} ({})", log.display()));
             }
         }
     }
-    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+    if failed.is_empty() { Ok(all_ran) } else { bail!("failed: {}", failed.join(", ")) }
 }
 
 /// Builds the program; the wrapper adds the flags to our crates, but not to their build scripts.
@@ -119,20 +133,22 @@ fn start(root: &Path, program: &Path, name: &str, effort: Effort) -> Result<(Chi
     Ok((child, log))
 }
 
-/// Draws the figures out of libFuzzer's last lines.
-fn summary(log: &str) -> String {
-    let stat = |name: &str| {
-        let line = log.lines().rev().find_map(|line| line.strip_prefix(name));
-        line.map_or("?".to_owned(), |value| value.trim().to_owned())
-    };
-    let coverage =
-        log.lines().rev().find_map(|line| line.split_once(" cov: ")?.1.split(' ').next());
-    let failure = log.lines().find(|line| line.contains("ERROR: ") || line.contains("panicked at"));
-    format!(
-        "{:>10} runs, {:>8} a second, {:>5} edges{}",
-        stat("stat::number_of_executed_units:"),
-        stat("stat::average_exec_per_sec:"),
-        coverage.unwrap_or("?"),
-        failure.map_or(String::new(), |failure| format!("   FAILED: {failure}"))
-    )
+impl Ran {
+    /// Draws the figures out of libFuzzer's last lines.
+    fn of(name: &str, log: &str) -> Self {
+        let last = |find: &dyn Fn(&str) -> Option<String>| {
+            log.lines().rev().find_map(find).unwrap_or("?".to_owned())
+        };
+        let runs = |line: &str| {
+            Some(line.strip_prefix("stat::number_of_executed_units:")?.trim().to_owned())
+        };
+        let edges = |line: &str| Some(line.split_once(" cov: ")?.1.split(' ').next()?.to_owned());
+        Self { name: name.to_owned(), runs: last(&runs), edges: last(&edges) }
+    }
+}
+
+/// Finds the line that says why a target failed.
+fn failure(log: &str) -> &str {
+    let says = |line: &&str| line.contains("panicked at") || line.contains("ERROR: ");
+    log.lines().find(says).unwrap_or("it said nothing")
 }

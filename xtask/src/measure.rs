@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::bench::{self, Name};
-use crate::{setup, test};
+use crate::{fuzz, setup, test};
 
 /// Where the README's table stands.
 const TABLE_BEGIN: &str = "<!-- measured: cargo xtask measure -->";
@@ -44,6 +45,9 @@ const README_ROWS: &[(&str, &str)] = &[
         "99th percentile of the acknowledgement at 10,000 a second of 1,000 devices",
     ),
     ("ingest.idle_tls_kb", "Memory of an idle connection within TLS, of 10,000"),
+    ("ingest.sealed_per_s", "Sealed frames into SQLite, a second"),
+    ("ingest.rsa_per_s", "Old RSA packets, a second"),
+    ("crash.kills", "`kill -9` under full load"),
     ("program.bytes", "The program, dashboard included"),
     ("server.idle_bytes", "Memory of the idle server"),
 ];
@@ -51,52 +55,114 @@ const README_ROWS: &[(&str, &str)] = &[
 /// How the figures of the four controls begin.
 const CONTROLS_BEGIN: &str = "never ";
 
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The demo's minute.
+    Demo,
+    /// The real recordings.
+    Recordings,
+    /// NAB, SKAB and UCR.
+    Benchmarks,
+    /// The power meter's forest.
+    Meter,
+    /// Tests that print what they find.
+    Tests,
+    /// `cargo xtask bench train`.
+    Train,
+    /// `cargo xtask bench device`.
+    Device,
+    /// `cargo xtask bench ingest`.
+    Ingest,
+    /// Ten million inputs for each decoder.
+    Fuzz,
+    /// Two hundred times `kill -9`.
+    Crash,
+    /// The program's size and idle memory.
+    Program,
+}
+
+#[derive(Clone)]
 struct Row {
     name: String,
     figure: String,
     peer: String,
     command: String,
+    commit: String,
 }
 
-/// Measures everything; with `cold_build` also a release build from nothing.
-pub fn run(root: &Path, cold_build: bool) -> Result<()> {
+/// Measures the named parts, or all of them, and puts the figures in the place of those of the same
+/// name; with `cold_build` also a release build from nothing.
+pub fn run(root: &Path, parts: &[Part], cold_build: bool) -> Result<()> {
     let commit =
         said(Command::new("git").current_dir(root).args(["rev-parse", "--short", "HEAD"]))?;
     let program = setup::program(root)?;
-    let mut rows = Vec::new();
-    rows.extend(demo(&program)?);
-    rows.extend(recordings(root, &program)?);
-    rows.extend(benchmarks(root, &program)?);
-    rows.push(meter(root, &program)?);
-    rows.extend(tested(root)?);
-    for (name, label) in
-        [(Name::Train, "train"), (Name::Device, "device"), (Name::Ingest, "ingest")]
-    {
-        let measured = bench::measure(root, name)?;
-        rows.extend(
-            measured.iter().map(|row| bench_row(row, &format!("cargo xtask bench {label}"))),
-        );
-        // What is measured stays, whatever the next one meets.
-        write(root, &rows, commit.trim())?;
+    let mut document = Document::read(root)?;
+    let parts = if parts.is_empty() && !cold_build { Part::value_variants() } else { parts };
+    for part in parts {
+        let rows = measure(root, &program, *part)?;
+        // What is measured stays, whatever the next part meets.
+        document.put(rows, commit.trim());
+        document.write(root)?;
     }
-    rows.push(row(
-        "program.bytes",
-        fs::metadata(&program)?.len(),
-        "bytes",
-        "ls -l target/release/stonechat",
-    ));
-    rows.push(idle(&program)?);
     if cold_build {
-        rows.push(build_time(root)?);
+        document.put(vec![build_time(root)?], commit.trim());
+        document.write(root)?;
     }
-    write(root, &rows, commit.trim())
+    Ok(())
 }
 
-/// Writes the document, and the README's table from it.
-fn write(root: &Path, rows: &[Row], commit: &str) -> Result<()> {
-    fs::create_dir_all(root.join("docs"))?;
-    fs::write(root.join("docs").join("measurements.md"), document(rows, commit)?)?;
-    readme(root)
+fn measure(root: &Path, program: &Path, part: Part) -> Result<Vec<Row>> {
+    let benched = |name: Name, label: &str| {
+        let command = format!("cargo xtask bench {label}");
+        let rows = bench::measure(root, name)?;
+        Ok(rows.iter().map(|row| bench_row(row, &command)).collect())
+    };
+    match part {
+        Part::Demo => demo(program),
+        Part::Recordings => recordings(root, program),
+        Part::Benchmarks => benchmarks(root, program),
+        Part::Meter => Ok(vec![meter(root, program)?]),
+        Part::Tests => tested(root),
+        Part::Train => benched(Name::Train, "train"),
+        Part::Device => benched(Name::Device, "device"),
+        Part::Ingest => benched(Name::Ingest, "ingest"),
+        Part::Fuzz => fuzzed(root),
+        Part::Crash => Ok(vec![crashed(root)?]),
+        Part::Program => {
+            let bytes = fs::metadata(program)?.len();
+            let command = "ls -l target/release/stonechat";
+            Ok(vec![row("program.bytes", bytes, "bytes", command), idle(program)?])
+        }
+    }
+}
+
+/// The inputs for each decoder.
+const FUZZ_RUNS: u64 = 10_000_000;
+
+fn fuzzed(root: &Path) -> Result<Vec<Row>> {
+    let targets = fuzz::run(root, &[], fuzz::Effort::Runs(FUZZ_RUNS))?;
+    let row = |target: &fuzz::Ran| {
+        let figure = format!("{} inputs, {} edges, no failure", target.runs, target.edges);
+        let command = format!("cargo xtask fuzz {} --runs {FUZZ_RUNS}", target.name);
+        row(&format!("fuzz.{}", target.name), figure, "", &command)
+    };
+    Ok(targets.iter().map(row).collect())
+}
+
+/// How often the server is killed.
+const KILLS: &str = "200";
+
+fn crashed(root: &Path) -> Result<Row> {
+    let mut test = setup::cargo();
+    let args = ["test", "--quiet", "--release", "--package", "stonechat", "--test", "crash", "--"];
+    test.current_dir(root).env("STONECHAT_KILLS", KILLS).args(args);
+    let output = said(test.args(["--ignored", "--nocapture"]))?;
+    let figure = output.lines().find(|line| line.contains(" kills, ")).context("no figures")?;
+    let command = format!(
+        "STONECHAT_KILLS={KILLS} cargo test --release -p stonechat --test crash -- --ignored --nocapture"
+    );
+    Ok(row("crash.kills", figure, "", &command))
 }
 
 fn row(name: &str, value: impl std::fmt::Display, unit: &str, command: &str) -> Row {
@@ -105,6 +171,7 @@ fn row(name: &str, value: impl std::fmt::Display, unit: &str, command: &str) -> 
         figure: format!("{value} {unit}").trim().to_owned(),
         peer: String::new(),
         command: command.to_owned(),
+        commit: String::new(),
     }
 }
 
@@ -370,33 +437,79 @@ fn build_time(root: &Path) -> Result<Row> {
     Ok(row("build.cold_seconds", seconds, "s", "cargo build --release --package stonechat"))
 }
 
-fn document(rows: &[Row], commit: &str) -> Result<String> {
-    let mut text = String::from("# Measurements\n\n");
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    let cores = std::thread::available_parallelism()?;
-    let date = said(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
-    writeln!(
-        text,
-        "Written by `cargo xtask measure` on {}: commit {commit}, {cores} cores, {}. Instructions are \
-         counted on the emulated chip (`minstret` under `-icount shift=0`): not cycles. Times and rates \
-         are indicative, as the machine is shared; ratios are from one run.\n",
-        date.trim(),
-        model.trim_start_matches([':', ' ', '\t'])
-    )?;
-    text.push_str("| figure | value | beside | command |\n|---|---|---|---|\n");
-    for row in rows {
-        writeln!(text, "| `{}` | {} | {} | `{}` |", row.name, row.figure, row.peer, row.command)?;
+/// `docs/measurements.md`.
+struct Document {
+    rows: Vec<Row>,
+}
+
+impl Document {
+    /// Reads the rows that are there.
+    fn read(root: &Path) -> Result<Self> {
+        let path = root.join("docs").join("measurements.md");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let rows = text.lines().filter_map(|line| {
+            let cells: Vec<&str> =
+                line.strip_prefix("| `")?.strip_suffix(" |")?.split(" | ").collect();
+            let [name, figure, peer, command, commit] = cells[..] else { return None };
+            Some(Row {
+                name: name.trim_end_matches('`').to_owned(),
+                figure: figure.to_owned(),
+                peer: peer.to_owned(),
+                command: command.trim_matches('`').to_owned(),
+                commit: commit.to_owned(),
+            })
+        });
+        Ok(Self { rows: rows.collect() })
     }
-    text.push_str(NOTES);
-    Ok(text)
+
+    /// Puts rows in the place of those of the same name, new ones at the end.
+    fn put(&mut self, rows: Vec<Row>, commit: &str) {
+        for row in rows {
+            let row = Row { commit: commit.to_owned(), ..row };
+            match self.rows.iter_mut().find(|old| old.name == row.name) {
+                Some(old) => *old = row,
+                None => self.rows.push(row),
+            }
+        }
+    }
+
+    /// Writes the document, and the README's table from it.
+    fn write(&self, root: &Path) -> Result<()> {
+        fs::create_dir_all(root.join("docs"))?;
+        fs::write(root.join("docs").join("measurements.md"), self.text()?)?;
+        readme(root)
+    }
+
+    fn text(&self) -> Result<String> {
+        let mut text = String::from("# Measurements\n\n");
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model =
+            cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+        let cores = std::thread::available_parallelism()?;
+        let date = said(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+        writeln!(
+            text,
+            "Written by `cargo xtask measure`, last on {}, on {cores} cores of {}; each row names the \
+             commit that it was measured at. Instructions are counted on the emulated chip (`minstret` \
+             under `-icount shift=0`): not cycles. Times and rates are indicative, as the machine is \
+             shared; ratios are from one run.\n",
+            date.trim(),
+            model.trim_start_matches([':', ' ', '\t'])
+        )?;
+        text.push_str("| figure | value | beside | command | commit |\n|---|---|---|---|---|\n");
+        for Row { name, figure, peer, command, commit } in &self.rows {
+            writeln!(text, "| `{name}` | {figure} | {peer} | `{command}` | {commit} |")?;
+        }
+        text.push_str(NOTES);
+        Ok(text)
+    }
 }
 
 const NOTES: &str = "
 Shown by tests rather than figures:
 
 - Equal bits on host and emulated chip over 10,000 windows a detector, and over 1,000 for a trained one of every kind: `cargo xtask test --only virt`.
-- Every acknowledged message stored exactly once over twenty `kill -9`: `cargo xtask test --only crash`.
+- Every acknowledged message stored exactly once, whenever the server is killed: `cargo xtask test --only crash`.
 - int8 equal to TensorFlow Lite Micro bit for bit, float within 1e-5: `cargo xtask test --only oracles`.
 - The metrics equal to scikit-learn's and TSB-AD's: `cargo xtask test --only oracles --only data`.
 - Charts, alarms and acknowledging in Chromium: `cargo xtask test --only browser`.
@@ -421,13 +534,13 @@ pub fn readme(root: &Path) -> Result<()> {
         let start = format!("| `{name}` | ");
         let row = measured.lines().find_map(|line| line.strip_prefix(&start));
         let cells: Vec<&str> = row.unwrap_or_default().split(" | ").collect();
-        let [figure, beside, command] = cells[..] else {
+        let [figure, beside, command, _] = cells[..] else {
             eprintln!("not measured: {name}");
             continue;
         };
         // The controls fill a table of their own; here a peer has room, not four of them.
         let peer = if beside.starts_with(CONTROLS_BEGIN) { "" } else { beside };
-        writeln!(table, "| {says} | {figure} | {peer} | {command}")?;
+        writeln!(table, "| {says} | {figure} | {peer} | {command} |")?;
     }
     fs::write(&path, format!("{before}{TABLE_BEGIN}{table}{TABLE_END}{after}"))?;
     Ok(())
