@@ -119,7 +119,7 @@ class Device {
   channels() {
     return [...this.points].map(([name, points]) => {
       const [latest_ms, latest] = points.at(-1);
-      return { name, unit: this.units.get(name), latest, latest_ms, readings: points.length };
+      return { name, unit: this.units.get(name), latest, latest_ms, readings: points.length, authenticated: true };
     });
   }
 }

@@ -47,6 +47,8 @@ export interface Channel {
   latest: Value | null;
   latest_ms: number | null;
   readings: number;
+  /** False where nobody could make sure who sent the readings. */
+  authenticated: boolean;
 }
 
 export interface DeviceDetail extends Device {

@@ -53,6 +53,21 @@ withMock('a fleet of several pages is turned by keyboard', { devices: 60, histor
   assert.ok(states.length > 0 && states.every((state) => state === 'never_seen'), states.join());
 });
 
+withMock('readings that nobody made sure of are marked', { devices: 3, history: 30_000 }, async (page, mock) => {
+  const forged = mock.device('boiler-01');
+  const channels = forged.channels.bind(forged);
+  forged.channels = () => channels().map((channel) => ({ ...channel, authenticated: false }));
+  await page.goto('/devices/boiler-01');
+  await page.getByTestId('chart-signal').first().getByTestId('unauthenticated').waitFor();
+  // One stands beside the device's state, one at each signal.
+  assert.equal(await page.getByTestId('unauthenticated').count(), 1 + (await page.getByTestId('chart-signal').count()));
+  await page.goto('/');
+  const other = page.getByTestId('device-link').filter({ hasNotText: 'boiler-01' }).first();
+  await other.click();
+  await page.getByTestId('device-facts').waitFor();
+  assert.equal(await page.getByTestId('unauthenticated').count(), 0);
+});
+
 withMock('a name is shown as text, whatever it holds', { devices: 3, history: 30_000 }, async (page, mock) => {
   const name = '<img src=x onerror=alert(1)>';
   mock.device('boiler-01').id = name;

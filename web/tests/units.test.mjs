@@ -24,7 +24,7 @@ before(async () => {
 
 after(() => vite.close());
 
-const channel = (name, latest = 1, unit = null) => ({ name, unit, latest, latest_ms: 0, readings: 1 });
+const channel = (name, latest = 1, unit = null, authenticated = true) => ({ name, unit, latest, latest_ms: 0, readings: 1, authenticated });
 
 test('late readings are put in their place, repeated ones replaced', () => {
   const one = new track.Track();
@@ -75,10 +75,12 @@ test('signals are paired with their reconstructions', () => {
   const found = channels.signals([
     channel('score'), channel('threshold'), channel('anomaly', true), channel('detector', 'fan 12ab'),
     channel('x10'), channel('x2', 1, 'm/s2'), channel('x2/reconstruction'), channel('x2/sensor_fault'),
+    channel('unauthenticated/air_temperature', 25.5, 'Cel', false),
   ]);
   assert.deepEqual(found, [
-    { name: 'x2', unit: 'm/s2', reconstruction: 'x2/reconstruction', fault: 'x2/sensor_fault' },
-    { name: 'x10', unit: null, reconstruction: null, fault: null },
+    { name: 'unauthenticated/air_temperature', unit: 'Cel', authenticated: false, reconstruction: null, fault: null },
+    { name: 'x2', unit: 'm/s2', authenticated: true, reconstruction: 'x2/reconstruction', fault: 'x2/sensor_fault' },
+    { name: 'x10', unit: null, authenticated: true, reconstruction: null, fault: null },
   ]);
 });
 

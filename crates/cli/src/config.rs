@@ -35,6 +35,9 @@ pub(crate) struct SettingsArgs {
     /// Where devices without TLS connect by sealed sessions over TCP: ADDRESS:PORT, or off.
     #[arg(long, value_name = "ADDRESS")]
     sealed: Option<String>,
+    /// Where to take in the old RSA packets, which anyone can forge: ADDRESS:PORT, or off.
+    #[arg(long, value_name = "ADDRESS")]
+    legacy: Option<String>,
 }
 
 /// What the command line says to commands that need the server's data folder only.
@@ -76,7 +79,7 @@ impl Layer {
             let alone = Table::from_iter([(key.clone(), value.clone())]);
             if let Err(error) = Value::Table(alone).try_into::<Settings>() {
                 let hint = match key.as_str() {
-                    "http" | "mqtt" | "mqtts" | "https" | "sealed" => {
+                    "http" | "mqtt" | "mqtts" | "https" | "sealed" | "legacy" => {
                         "write an address and a port, such as 127.0.0.1:8080"
                     }
                     _ => "`stonechat config template` prints every setting with its default",
@@ -151,6 +154,7 @@ impl SettingsArgs {
             ("mqtts", self.mqtts.clone()),
             ("https", self.https.clone()),
             ("sealed", self.sealed.clone()),
+            ("legacy", self.legacy.clone()),
         ];
         let given =
             |(key, value): (&str, Option<String>)| Some((key.to_owned(), Value::String(value?)));

@@ -59,7 +59,6 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("rows", rows),
     ("sealed", sealed::measure),
     ("rsa", legacy::measure),
-    ("flood", legacy::measure_flood),
 ];
 
 /// A figure, beside a peer's.
@@ -90,7 +89,6 @@ fn main() -> Outcome<()> {
         Some(load::idle::FLAG) => return load::idle::run(&arguments[1..]),
         Some(sealed::FLAG) => return sealed::run(&arguments[1..]),
         Some(legacy::FLAG) => return legacy::run(&arguments[1..]),
-        Some(legacy::FLOOD_FLAG) => return legacy::run_flood(&arguments[1..]),
         _ => {}
     }
     let runtime = Runtime::new()?;

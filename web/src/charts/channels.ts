@@ -18,6 +18,8 @@ export interface Signal {
   reconstruction: string | null;
   /** The channel that counts this signal's rejected samples, once there were some. */
   fault: string | null;
+  /** False where nobody could make sure who sent it. */
+  authenticated: boolean;
 }
 
 export function signals(channels: Channel[]): Signal[] {
@@ -27,9 +29,10 @@ export function signals(channels: Channel[]): Signal[] {
       if (RESERVED.has(name) || name.endsWith(RECONSTRUCTION) || name.endsWith(SENSOR_FAULT)) return false;
       return typeof latest !== 'string';
     })
-    .map(({ name, unit }) => ({
+    .map(({ name, unit, authenticated }) => ({
       name,
       unit,
+      authenticated: authenticated !== false,
       reconstruction: names.has(name + RECONSTRUCTION) ? name + RECONSTRUCTION : null,
       fault: names.has(name + SENSOR_FAULT) ? name + SENSOR_FAULT : null,
     }))

@@ -27,6 +27,8 @@ struct Started {
     set_up_url: Option<String>,
     mqtt: String,
     mqtts: Option<String>,
+    /// Where old packets are taken in.
+    legacy: Option<String>,
     data: String,
 }
 
@@ -44,6 +46,7 @@ impl Args {
                 url,
                 mqtt: running.mqtt_addr.to_string(),
                 mqtts: running.mqtts_addr.map(|address| address.to_string()),
+                legacy: running.legacy_addr.map(|address| address.to_string()),
                 data,
             };
             output.result(&started, || {
@@ -53,6 +56,10 @@ impl Args {
 "
                     )
                 });
+                let legacy = started
+                    .legacy
+                    .iter()
+                    .map(|address| format!("old packets {address} (unauthenticated)\n"));
                 let set_up = started.set_up_url.iter().map(|link| {
                     format!(
                         "set-up      {link}
@@ -63,12 +70,13 @@ impl Args {
                 format!(
                     "dashboard   {}
 {}MQTT        {}
-{}data        {}
+{}{}data        {}
 Stop with Ctrl-C.",
                     started.url,
                     set_up.collect::<String>(),
                     started.mqtt,
                     mqtts.collect::<String>(),
+                    legacy.collect::<String>(),
                     started.data
                 )
             });

@@ -1,15 +1,15 @@
 //! Old packets: how many a second come through to the disk, beside what the decryption alone gives on
-//! as many cores; and how much a flood of garbage on their port holds up MQTT.
+//! as many cores.
 //!
 //! The load comes from a second process, which has the ciphertexts ready before the clock starts. The
 //! time runs from the first byte until the server has closed every connection, which it does once all
 //! that came on it is stored.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use stonechat_core::wire::packet::{LocalTime, Packet, Position};
@@ -21,22 +21,14 @@ use stonechat_server::{DeviceId, Running, Server, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::time::{interval, sleep, timeout};
 
-use crate::load::{self, Load, Summary};
-use crate::{Outcome, PACED_DEVICES, PACED_PER_S, ROUNDS, Row, SPAN, middle, second_process};
+use crate::{Outcome, ROUNDS, Row, load, middle};
 
 /// Makes the program send ciphertexts instead.
 pub(crate) const FLAG: &str = "--generate-packets";
-/// Makes the program send garbage instead.
-pub(crate) const FLOOD_FLAG: &str = "--generate-garbage";
 const DEVICES: usize = 100;
 const PACKETS: usize = 12_000;
 const CONNECTIONS: usize = 16;
-/// Ciphertexts a second that the flood offers: five times what a core decrypts.
-const FLOOD_PER_S: usize = 20_000;
-const FLOOD_CONNECTIONS: usize = 40;
-const FLOOD_TICK: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Sent {
@@ -55,20 +47,6 @@ pub(crate) fn measure(runtime: &Runtime) -> Outcome<Vec<Row>> {
     let peer = "decrypted by aws-lc-rs alone on as many cores, packets/s";
     let row = middle(per_s)
         .map(|value| Row::new("ingest.rsa_per_s", value, "packets/s").beside(peer, raw));
-    Ok(row.into_iter().collect())
-}
-
-/// Measures what a flood of garbage does to MQTT.
-pub(crate) fn measure_flood(runtime: &Runtime) -> Outcome<Vec<Row>> {
-    let (mut flooded, mut quiet) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        quiet.push(runtime.block_on(mqtt(false))?.p99_ms);
-        flooded.push(runtime.block_on(mqtt(true))?.p99_ms);
-    }
-    let peer = "without garbage on the port of old packets, ms";
-    let quiet = middle(quiet);
-    let row = middle(flooded)
-        .map(|value| Row::new("ingest.flood_ack_p99_ms", value, "ms").beside(peer, quiet));
     Ok(row.into_iter().collect())
 }
 
@@ -181,92 +159,4 @@ pub(crate) fn run(arguments: &[String]) -> Outcome<()> {
     })?;
     println!("{}", serde_json::to_string(&Sent { seconds })?);
     Ok(())
-}
-
-/// Times acknowledgements by MQTT, with or without garbage on the port of old packets.
-async fn mqtt(is_flooded: bool) -> Outcome<Summary> {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let server = Server::start(settings(folder.path())?).await?;
-    let mut tokens = Vec::with_capacity(PACED_DEVICES);
-    for device in 0..PACED_DEVICES {
-        let id = DeviceId::parse(&load::device_name(device))?;
-        tokens.push(server.registry().add(&id).await?.reveal().to_owned());
-    }
-    let token_file: PathBuf = folder.path().join("tokens");
-    std::fs::write(&token_file, tokens.join("\n"))?;
-    let address = server.legacy_addr.ok_or("the port is off")?;
-    let _flood = if is_flooded { Some(Flood::start(address)?) } else { None };
-    let load =
-        Load { broker: server.mqtt_addr, devices: PACED_DEVICES, per_s: PACED_PER_S, span: SPAN };
-    let summary = tokio::task::spawn_blocking(move || second_process(&load, &token_file)).await??;
-    if is_flooded {
-        let counters = server.legacy_counters().ok_or("the port is off")?;
-        let seen = counters.undecryptable.load(std::sync::atomic::Ordering::Relaxed);
-        if seen < 100 {
-            return Err(format!("only {seen} pieces of garbage came in").into());
-        }
-    }
-    server.shutdown().await;
-    Ok(summary)
-}
-
-/// The process that floods; it ends with this.
-struct Flood(Child);
-
-impl Flood {
-    fn start(address: SocketAddr) -> Outcome<Self> {
-        let child = Command::new(std::env::current_exe()?)
-            .args([FLOOD_FLAG, &address.to_string()])
-            .stdout(Stdio::null())
-            .spawn()?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Sends garbage for ever: below the modulus, so that only decrypting shows what it is.
-pub(crate) fn run_flood(arguments: &[String]) -> Outcome<()> {
-    let [address] = arguments else {
-        return Err("address expected".into());
-    };
-    let address: SocketAddr = address.parse()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let tasks: Vec<_> = (0..FLOOD_CONNECTIONS)
-            .map(|connection| tokio::spawn(flood(address, connection as u8)))
-            .collect();
-        for task in tasks {
-            task.await?;
-        }
-        Ok(())
-    })
-}
-
-async fn flood(address: SocketAddr, seed: u8) {
-    let ticks_per_s = (1.0 / FLOOD_TICK.as_secs_f64()).round() as usize;
-    let count = FLOOD_PER_S / ticks_per_s / FLOOD_CONNECTIONS;
-    let mut garbage: Vec<u8> =
-        (0..count * CIPHERTEXT_LEN).map(|at| (at as u8).wrapping_mul(31) ^ seed).collect();
-    garbage.chunks_mut(CIPHERTEXT_LEN).for_each(|ciphertext| ciphertext[0] = 0);
-    let mut ticks = interval(FLOOD_TICK);
-    loop {
-        let Ok(mut stream) = TcpStream::connect(address).await else {
-            sleep(FLOOD_TICK).await;
-            continue;
-        };
-        loop {
-            ticks.tick().await;
-            // A server that does not read is no reason to wait for it.
-            let written = timeout(FLOOD_TICK * 10, stream.write_all(&garbage)).await;
-            if written.is_ok_and(|written| written.is_err()) {
-                break;
-            }
-        }
-    }
 }
