@@ -58,7 +58,7 @@ withMock('readings that nobody made sure of are marked', { devices: 3, history: 
   const channels = forged.channels.bind(forged);
   forged.channels = () => channels().map((channel) => ({ ...channel, authenticated: false }));
   await page.goto('/devices/boiler-01');
-  await page.getByTestId('chart-signal').first().getByTestId('unauthenticated').waitFor();
+  await page.locator('figure', { has: page.getByTestId('chart-signal') }).first().getByTestId('unauthenticated').waitFor();
   // One stands beside the device's state, one at each signal.
   assert.equal(await page.getByTestId('unauthenticated').count(), 1 + (await page.getByTestId('chart-signal').count()));
   await page.goto('/');
