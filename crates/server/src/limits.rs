@@ -135,6 +135,41 @@ pub const CHECKPOINT_TRANSACTIONS: u32 = 4_000;
 /// The pages in the write-ahead log at which SQLite merges it while messages wait.
 pub const CHECKPOINT_PAGES: i64 = 32_768;
 
+// MySQL and the spool.
+
+/// The longest message in the spool, in bytes.
+pub const SPOOL_FRAME_LEN_MAX: usize = 4 * 1024 * 1024;
+/// The length at which the spool begins another file.
+pub const SPOOL_SEGMENT_LEN: u64 = 16 * 1024 * 1024;
+/// The most bytes of messages that wait on disk while the database is away; more are not taken.
+pub const SPOOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The messages of the spool that go to the database in one transaction. A crash can bring one such
+/// batch twice, so that it is no longer than the digests that are remembered of a device.
+pub const SPOOL_DRAIN_MESSAGES: usize = 1_024;
+/// The most readings in one transaction, unless a single message has more.
+pub const MYSQL_BATCH_READINGS_MAX: usize = 32_768;
+/// The most rows in one statement.
+pub const MYSQL_ROWS_PER_STATEMENT: usize = 1_024;
+/// The connections that read at one time.
+pub const MYSQL_READERS_MAX: u32 = 8;
+/// How long connecting may take, and waiting for a connection that reads.
+pub const MYSQL_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a transaction may take before the database counts as away.
+pub const MYSQL_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often it is tried whether a database that was away is back.
+pub const MYSQL_PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a transaction is tried again that met another gateway's.
+pub const MYSQL_CONFLICT_TRIES: u32 = 5;
+/// How old the picture of the devices may be that other gateways write to.
+pub const MYSQL_FLEET_REFRESH: Duration = Duration::from_secs(1);
+/// The devices that one statement reads.
+pub const MYSQL_DEVICES_PER_STATEMENT: usize = 256;
+/// The runs of sequence numbers of one session that are remembered; beyond, the oldest gaps count
+/// as filled.
+pub const SEQUENCE_RUNS_MAX: usize = 64;
+/// The messages at which a transaction takes no more.
+pub const MYSQL_BATCH_MESSAGES_MAX: usize = 4_096;
+
 /// The newest scores that a device's summary shows.
 pub const RECENT_SCORES: usize = 60;
 /// The most devices in one answer.

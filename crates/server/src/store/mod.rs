@@ -2,7 +2,9 @@
 
 pub mod backup;
 mod downsample;
+pub mod mysql;
 pub mod record;
+mod spool;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -21,6 +23,8 @@ use crate::device::DeviceId;
 use crate::settings::Settings;
 
 pub use record::{Expected, Record, RecordChange, RecordClass, Records};
+pub use mysql::{DatabaseUrl, MysqlOptions, MysqlRecords, MysqlStore};
+pub use spool::{SpoolError, SpoolStatus};
 pub use sqlite::SqliteStore;
 pub use summary::{Resolution, Summary};
 
@@ -263,6 +267,50 @@ pub enum StoreError {
         /// What is wrong.
         detail: String,
     },
+    /// A database elsewhere cannot be used now.
+    #[error("the database {database} cannot be used: {reason}; bring it back, or look at `database` in the settings")]
+    Unavailable {
+        /// The database, without password.
+        database: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// A database elsewhere did not do what it was asked.
+    #[error("the database {database} failed: {reason}")]
+    Remote {
+        /// The database, without password.
+        database: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// A later version wrote a database elsewhere.
+    #[error(
+        "the database {database} has schema {found}, but this version knows schemas up to {known}; install a newer stonechat, or name another database"
+    )]
+    NewerDatabase {
+        /// The database, without password.
+        database: Arc<str>,
+        /// Its schema.
+        found: i64,
+        /// The newest schema that is known here.
+        known: i64,
+    },
+    /// Something in a database elsewhere cannot be read.
+    #[error("the database {database} is damaged: {detail}; restore it from a backup")]
+    DamagedDatabase {
+        /// The database, without password.
+        database: Arc<str>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The spool cannot take messages while the database is away.
+    #[error("not stored, as the database is away and {source}")]
+    Spool {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why.
+        source: SpoolError,
+    },
     /// The transaction that held this message failed; nothing of it is stored.
     #[error("not stored, as the transaction failed: {reason}")]
     NotCommitted {
@@ -343,6 +391,15 @@ pub trait Store: Records {
 
     /// Counts what is there.
     async fn totals(&self) -> Result<Totals, StoreError>;
+    /// Tells what waits on disk for the database, if the store has a spool.
+    fn spool(&self) -> Option<SpoolStatus> {
+        None
+    }
+    /// Tells the changes of alarms by messages that were acknowledged before the database had
+    /// them, if that can be.
+    fn late_changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
+        None
+    }
     /// Writes what is left and closes; later calls fail.
     async fn close(&self);
 }
