@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde::Serialize;
 use stonechat_server::Settings;
+use stonechat_server::store::DatabaseUrl;
 use toml::{Table, Value};
 
 use crate::output::Hinted;
@@ -67,6 +68,23 @@ pub(crate) struct Origin {
     pub(crate) from: String,
 }
 
+impl Origin {
+    /// Leaves out what is not for the eye.
+    pub(crate) fn without_password(mut self) -> Self {
+        self.value = shown(&self.key, &self.value);
+        self
+    }
+}
+
+/// Returns a value as it may be shown: an address of a database has a password.
+fn shown(key: &str, value: &Value) -> Value {
+    if key != "database" {
+        return value.clone();
+    }
+    let url = value.as_str().and_then(|text| text.parse::<DatabaseUrl>().ok());
+    Value::String(url.map_or_else(|| "***".to_owned(), |url| url.to_string()))
+}
+
 struct Layer {
     from: String,
     table: Table,
@@ -90,7 +108,10 @@ impl Layer {
                     file => format!("the setting `{key}` in `{file}`"),
                 };
                 let reason = error.message().replace("u32", "a whole number");
-                return Err(Hinted::new(format!("{place} is {value}: {reason}"), hint));
+                return Err(Hinted::new(
+                    format!("{place} is {}: {reason}", shown(key, value)),
+                    hint,
+                ));
             }
         }
         Ok(())
@@ -182,6 +203,12 @@ fn read_file(path: &Path, must_exist: bool, defaults: &Table) -> anyhow::Result<
     };
     let table: Table = text
         .parse()
+        .map_err(|error: toml::de::Error| {
+            // The line itself may hold a password.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            anyhow!("TOML parse error at line {line}: {}", error.message())
+        })
         .with_context(|| format!("the settings file `{}` is not TOML", path.display()))?;
     for key in table.keys() {
         if !defaults.contains_key(key) {

@@ -9,11 +9,12 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{info, warn};
 
 use crate::access::{Access, Actor};
+use crate::alarm::Change;
 use crate::api::{self, Context, Device, Hosts, Peer};
 use crate::clock::now_ms;
 use crate::codec::latent::Decoders;
@@ -31,7 +32,7 @@ use crate::mqtt::{Doors, Downlink, Front, FrontError};
 use crate::presence::Presence;
 use crate::sealed::{SealedError, SealedFront};
 use crate::settings::Settings;
-use crate::store::{SqliteStore, Store, StoreError};
+use crate::store::{self, Store, StoreError};
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -118,8 +119,7 @@ impl Server {
         };
         let legacy_addr = legacy.as_ref().map(|(_, address)| *address);
         let https_addr = https.as_ref().map(|(_, address)| *address);
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(&settings.data, settings.retention())?);
+        let store = store::open(&settings)?;
         let (hub, presence) = (Hub::default(), Arc::new(Presence::default()));
         let started = async {
             let (directory, keys) = identify(&settings, &store).await?;
@@ -179,6 +179,9 @@ impl Server {
         };
         let ticker = tokio::spawn(publish_devices(context.clone()));
         let sweeper = tokio::spawn(sweep(access.clone(), settings.audit_days));
+        if let Some(changes) = store.late_changes() {
+            tokio::spawn(publish_late_alarms(context.ingest.clone(), changes));
+        }
         let https = https_listener.map(|listener| tokio::spawn(serve(listener, context.clone())));
         let http = tokio::spawn(serve(listener, context));
         let data = settings.data.display();
@@ -375,6 +378,18 @@ async fn sweep(access: Arc<Access>, audit_days: u32) {
             if let Err(error) = access.audit().prune(before_ms, &Actor::server()).await {
                 warn!(%error, "old audit entries could not be removed");
             }
+/// Publishes alarms that were found when messages of the spool reached the database.
+async fn publish_late_alarms(ingest: Arc<Ingest>, mut changes: broadcast::Receiver<Change>) {
+    loop {
+        match changes.recv().await {
+            Ok(change) => ingest.publish_alarms(&[change]),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                warn!(
+                    missed,
+                    "alarms of the spool were not published; the list of alarms has them"
+                );
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::store::Retention;
+use crate::store::{DatabaseUrl, Retention, StoreError};
 
 /// The settings of a server; layering files, environment and flags is the command line's work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,12 @@ pub struct Settings {
     pub legacy: Listen,
     /// How far the clocks of their senders are ahead of UTC.
     pub legacy_utc_offset: UtcOffset,
+    // MySQL.
+    /// The address of a MySQL or MariaDB database, `mysql://USER:PASSWORD@HOST/DATABASE`, for what
+    /// else is kept in the folder `data`; it has a password, so that there is no flag for it.
+    pub database: DatabaseUrl,
+    /// A file with that address, if it is not in the settings.
+    pub database_file: PathBuf,
 }
 
 /// How far a clock is ahead of UTC: `+09:00`, `-03:30`, `+00:00`. Summer time is not known.
@@ -155,6 +161,8 @@ impl Default for Settings {
             foreign_broker_ca: PathBuf::new(),
             legacy: Listen::Off,
             legacy_utc_offset: UtcOffset::default(),
+            database: DatabaseUrl::default(),
+            database_file: PathBuf::new(),
         }
     }
 }
@@ -209,6 +217,26 @@ impl<'de> Deserialize<'de> for Listen {
 }
 
 impl Settings {
+    /// Returns the database to use instead of the data folder's, if there is one.
+    ///
+    /// # Errors
+    /// When the file with its address cannot be read or holds none, or both are named.
+    pub fn database_url(&self) -> Result<Option<DatabaseUrl>, StoreError> {
+        let path = &self.database_file;
+        let unusable = |reason: String| StoreError::DatabaseFile { path: path.clone(), reason };
+        if path.as_os_str().is_empty() {
+            return Ok((!self.database.is_empty()).then(|| self.database.clone()));
+        }
+        if !self.database.is_empty() {
+            return Err(unusable("`database` is set as well; name one of them".into()));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+        let url: DatabaseUrl = text
+            .parse()
+            .map_err(|error: crate::store::mysql::BadDatabaseUrl| unusable(error.to_string()))?;
+        if url.is_empty() { Err(unusable("it is empty".into())) } else { Ok(Some(url)) }
+    }
+
     /// Returns for how long each class of data is kept.
     #[must_use]
     pub fn retention(&self) -> Retention {

@@ -33,7 +33,9 @@ impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         match self.command {
             Command::Show(settings) => {
-                let shown = Shown { settings: settings.origins(&Settings::default())? };
+                let origins = settings.origins(&Settings::default())?;
+                let settings = origins.into_iter().map(Origin::without_password).collect();
+                let shown = Shown { settings };
                 output.result(&shown, || {
                     let line = |origin: &Origin| {
                         format!(

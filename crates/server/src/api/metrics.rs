@@ -94,6 +94,14 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
     }
     put("readings_stored", "gauge", "Readings ever stored.", totals.readings);
     put("storage_bytes", "gauge", "Bytes on disk.", totals.storage_bytes);
+    if let Some(spool) = context.store.spool() {
+        put("spool_messages", "gauge", "Messages on disk for the database.", spool.messages);
+        put("spool_bytes", "gauge", "Bytes of these messages.", spool.bytes);
+        put("spool_bytes_max", "gauge", "The most bytes that the spool takes.", spool.bytes_max);
+        put("spool_in_total", "counter", "Messages put into the spool.", spool.spooled);
+        put("spool_out_total", "counter", "Messages of the spool now stored.", spool.drained);
+        put("spool_refused_total", "counter", "Messages without room there.", spool.refused);
+    }
     put("live_clients", "gauge", "Clients that watch live.", context.hub.watchers() as u64);
     let access = context.access.counters();
     let (requests, sign_ins, passwords) = context.access.limited();

@@ -84,6 +84,13 @@ impl From<StoreError> for Problem {
             StoreError::Closed => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down")
             }
+            StoreError::Unavailable { .. } => {
+                error!(%error, "a request failed");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the database is away; what devices send is kept meanwhile",
+                )
+            }
             other => {
                 // Paths and database messages are for the log only.
                 error!(error = %other, "a request failed");

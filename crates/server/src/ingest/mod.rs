@@ -221,7 +221,8 @@ impl Ingest {
         outcomes
     }
 
-    fn publish_alarms(&self, changes: &[Change]) {
+    /// Tells those who watch what became of alarms.
+    pub(crate) fn publish_alarms(&self, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::Opened(alarm) | Change::Moved(alarm) => {

@@ -22,8 +22,8 @@ use crate::alarm::{Action, Alarm, AlarmState, AlreadyOver, Change};
 use crate::device::DeviceId;
 use crate::settings::Settings;
 
-pub use record::{Expected, Record, RecordChange, RecordClass, Records};
 pub use mysql::{DatabaseUrl, MysqlOptions, MysqlRecords, MysqlStore};
+pub use record::{Expected, Record, RecordChange, RecordClass, Records};
 pub use spool::{SpoolError, SpoolStatus};
 pub use sqlite::SqliteStore;
 pub use summary::{Resolution, Summary};
@@ -267,8 +267,18 @@ pub enum StoreError {
         /// What is wrong.
         detail: String,
     },
+    /// The file with the address of a database is of no use.
+    #[error("cannot take the address of a database from {path}: {reason}")]
+    DatabaseFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A database elsewhere cannot be used now.
-    #[error("the database {database} cannot be used: {reason}; bring it back, or look at `database` in the settings")]
+    #[error(
+        "the database {database} cannot be used: {reason}; bring it back, or look at `database` in the settings"
+    )]
     Unavailable {
         /// The database, without password.
         database: Arc<str>,
@@ -404,9 +414,28 @@ pub trait Store: Records {
     async fn close(&self);
 }
 
+/// Opens the store that the settings name: the one in the data folder, or a database elsewhere.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn open(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match settings.database_url()? {
+        None => Arc::new(SqliteStore::open(&settings.data, settings.retention())?),
+        Some(url) => {
+            let retention = settings.retention();
+            let options = MysqlOptions { retention, ..MysqlOptions::new(url, &settings.data) };
+            Arc::new(MysqlStore::open(&options)?)
+        }
+    })
+}
+
 /// Returns the records of the settings' store for use beside a running server; nothing is opened
 /// before the first call.
 #[must_use]
 pub fn records_beside(settings: &Settings) -> Arc<dyn Records> {
-    Arc::new(sqlite::RecordsBeside::in_folder(&settings.data))
+    match settings.database_url() {
+        Ok(None) => Arc::new(sqlite::RecordsBeside::in_folder(&settings.data)),
+        Ok(Some(url)) => Arc::new(MysqlRecords::at(url)),
+        Err(error) => Arc::new(MysqlRecords::unusable(error.to_string())),
+    }
 }

@@ -14,7 +14,7 @@ const PASSWORD_ESCAPED: &str = "p%40ss%2Fw%3Ard%25";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server that ends with the test.
-pub struct Mariadb {
+pub(crate) struct Mariadb {
     folder: TempDir,
     port: u16,
     child: Option<Child>,
@@ -22,18 +22,16 @@ pub struct Mariadb {
 
 impl Mariadb {
     /// Makes and starts one.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
         let installed = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", data.display()))
             .args(user())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
+            .output()
             .expect("mariadb-install-db is there; `cargo xtask test mariadb` installs it");
-        assert!(installed.success(), "{installed}");
+        assert!(installed.status.success(), "{installed:?}");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = free.local_addr().expect("bound").port();
         drop(free);
@@ -50,7 +48,7 @@ impl Mariadb {
     }
 
     /// Starts it, after it was stopped; returns when it takes connections.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         let data = self.folder.path().join("data");
         let log = std::fs::File::create(self.folder.path().join("log")).expect("writable");
         let child = Command::new(program("mariadbd"))
@@ -74,7 +72,7 @@ impl Mariadb {
     }
 
     /// Kills it, as a power cut would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -82,19 +80,19 @@ impl Mariadb {
     }
 
     /// Makes a database.
-    pub fn database(&self, name: &str) -> String {
+    pub(crate) fn database(&self, name: &str) -> String {
         self.shell("", &format!("CREATE DATABASE {name} CHARACTER SET latin1"));
         self.url(name)
     }
 
     /// Returns the address of a database.
-    pub fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         format!("mysql://stonechat:{PASSWORD_ESCAPED}@127.0.0.1:{}/{name}", self.port)
     }
 
     /// Runs SQL in the MariaDB shell, as an administrator would, and returns what it prints: a line
     /// for each row, tabs between columns.
-    pub fn shell(&self, database: &str, sql: &str) -> String {
+    pub(crate) fn shell(&self, database: &str, sql: &str) -> String {
         let output = Command::new("mariadb")
             .args(["--no-defaults", "--batch", "--skip-column-names", "--user=root"])
             .arg(format!("--socket={}", self.socket().display()))

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, MySql, MySqlPool};
@@ -88,11 +89,14 @@ pub struct MysqlStore {
     fleets: Arc<Fleets>,
     gauge: Arc<Gauge>,
     changes: broadcast::Sender<Change>,
+    /// What was counted last, for when the database is away.
+    totals: Mutex<Option<Totals>>,
 }
 
 /// The records of a database, also beside a running server; it connects with the first call.
 pub struct MysqlRecords {
-    place: Place,
+    /// The database, or why there is none.
+    place: Result<Place, Arc<str>>,
     pool: OnceCell<MySqlPool>,
     /// Whether the first call brings the schema up to date.
     migrates: bool,
@@ -231,20 +235,31 @@ async fn prepare(connection: &mut MySqlConnection) -> sqlx::Result<()> {
 impl MysqlRecords {
     /// Takes a database, which is connected to with the first call; the schema is brought up to
     /// date then.
-    ///
-    /// # Errors
-    /// When the address is none.
-    pub fn at(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        Ok(Self { place: Place::of(url)?, pool: OnceCell::new(), migrates: true })
+    #[must_use]
+    pub fn at(url: DatabaseUrl) -> Self {
+        match Place::of(&url) {
+            Ok(place) => Self { place: Ok(place), pool: OnceCell::new(), migrates: true },
+            Err(error) => Self::unusable(error.to_string()),
+        }
+    }
+
+    /// Takes no database: every call fails, and says why.
+    #[must_use]
+    pub(super) fn unusable(reason: String) -> Self {
+        Self { place: Err(Arc::from(reason)), pool: OnceCell::new(), migrates: false }
     }
 
     async fn acquire(&self) -> Result<PoolConnection<MySql>, Failure> {
+        let refused = |reason: &Arc<str>| {
+            Failure::Refused(StoreError::NotCommitted { reason: reason.clone() })
+        };
+        let place = self.place.as_ref().map_err(refused)?;
         let pool = self.pool.get_or_try_init(|| async {
             let pool = MySqlPoolOptions::new()
                 .max_connections(MYSQL_READERS_MAX)
                 .acquire_timeout(MYSQL_CONNECT_TIMEOUT)
                 .after_connect(|connection, _| Box::pin(async { prepare(connection).await }))
-                .connect_lazy_with(self.place.options.clone());
+                .connect_lazy_with(place.options.clone());
             if self.migrates {
                 schema::migrate(&mut *pool.acquire().await?).await?;
             }
@@ -261,7 +276,11 @@ impl MysqlRecords {
         tokio::time::timeout(MYSQL_TRANSACTION_TIMEOUT, query)
             .await
             .unwrap_or(Err(Failure::TimedOut(MYSQL_TRANSACTION_TIMEOUT)))
-            .map_err(|failure| self.place.error(failure))
+            .map_err(|failure| match (failure, &self.place) {
+                (Failure::Refused(error), _) => error,
+                (failure, Ok(place)) => place.error(failure),
+                (_, Err(reason)) => StoreError::NotCommitted { reason: reason.clone() },
+            })
     }
 
     async fn close(&self) {
@@ -283,12 +302,13 @@ impl MysqlStore {
         let spool = Spool::open(&folder, options.spool_bytes_max)
             .map_err(|source| StoreError::Spool { folder, source })?;
         let gauge = spool.gauge().clone();
-        let records = MysqlRecords { place: place.clone(), pool: OnceCell::new(), migrates: false };
+        let records =
+            MysqlRecords { place: Ok(place.clone()), pool: OnceCell::new(), migrates: false };
         let fleets = Arc::new(Fleets::default());
         let changes = broadcast::Sender::new(LIVE_QUEUE_LEN);
         let (commands, queue) = mpsc::channel(WRITER_QUEUE_LEN);
         Writer::start(place, spool, fleets.clone(), changes.clone(), options.retention, queue)?;
-        Ok(Self { records, commands, fleets, gauge, changes })
+        Ok(Self { records, commands, fleets, gauge, changes, totals: Mutex::default() })
     }
 
     async fn ask<T>(
@@ -414,7 +434,14 @@ impl Store for MysqlStore {
 
     async fn totals(&self) -> Result<Totals, StoreError> {
         let count = async { reader::totals(&mut *self.records.acquire().await?).await };
-        self.records.finish(count).await
+        let counted = self.records.finish(count).await;
+        let mut last = self.totals.lock();
+        match (&counted, *last) {
+            (Err(StoreError::Unavailable { .. }), Some(last)) => return Ok(last),
+            (Ok(totals), _) => *last = Some(*totals),
+            (Err(_), _) => {}
+        }
+        counted
     }
 
     fn spool(&self) -> Option<SpoolStatus> {
