@@ -65,7 +65,8 @@ pub fn debian(programs: &[(&str, &str)]) -> Result<()> {
         .args(&missing))
 }
 
-fn is_root() -> bool {
+/// Tells whether this is the superuser.
+pub fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

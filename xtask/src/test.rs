@@ -24,6 +24,8 @@ pub enum Part {
     Virt,
     /// The clients of others: mosquitto's and Eclipse Paho for Python.
     Interop,
+    /// The store over a MariaDB server of the test's own, which is killed under load; a full disk.
+    Mariadb,
     /// Twenty times `kill -9` of the server under load.
     Crash,
     /// Ever new bytes for every decoder, 30 s each.
@@ -136,6 +138,7 @@ fn run_part(root: &Path, part: Part) -> Result<Verdict> {
             }
             Ok(Verdict::Passed)
         }
+        Part::Mariadb => mariadb(root),
         Part::Crash => {
             let test = [
                 "test",
@@ -184,6 +187,33 @@ fn interop(root: &Path) -> Result<Verdict> {
     let only = ["--", "--ignored"];
     setup::run(cargo().current_dir(root).env("STONECHAT_PYTHON", python).args(test).args(only))?;
     Ok(Verdict::Passed)
+}
+
+/// What the tests of the store over MariaDB need from Debian.
+const MARIADB_PACKAGES: &[(&str, &str)] =
+    &[("mariadbd", "mariadb-server"), ("mariadb-install-db", "mariadb-server")];
+
+/// How long the database is away, and the disk full.
+const OUTAGE_SECONDS: &str = "30";
+
+fn mariadb(root: &Path) -> Result<Verdict> {
+    setup::debian(MARIADB_PACKAGES)?;
+    // Each test runs a database server of its own.
+    let options = ["--ignored", "--test-threads=1", "--nocapture"];
+    let test = ["test", "--quiet", "--package", "stonechat-server"];
+    let mut suite = cargo();
+    suite.current_dir(root).args(test).args(["--lib", "store::mysql::tests", "--"]);
+    suite.args(options).args(["--skip", "measures"]);
+    setup::run(&mut suite)?;
+    let mut outages = cargo();
+    outages.current_dir(root).env("STONECHAT_OUTAGE_S", OUTAGE_SECONDS);
+    outages.args(test).args(["--test", "mariadb", "--"]).args(options);
+    if setup::is_root() {
+        setup::run(&mut outages)?;
+        return Ok(Verdict::Passed);
+    }
+    setup::run(outages.args(["--skip", "a_full_disk"]))?;
+    Ok(Verdict::Skipped("the full disk only: a small disk needs root; all else passed".to_owned()))
 }
 
 /// The Python packages of the oracles.

@@ -167,6 +167,14 @@ pub const MYSQL_DEVICES_PER_STATEMENT: usize = 256;
 /// The runs of sequence numbers of one session that are remembered; beyond, the oldest gaps count
 /// as filled.
 pub const SEQUENCE_RUNS_MAX: usize = 64;
+/// How often it is looked for what is older than is kept.
+pub const MYSQL_RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// The channels that one step of this looks at.
+pub const MYSQL_RETENTION_CHANNELS: u32 = 64;
+/// The readings that one step of this moves into summaries.
+pub const MYSQL_RETENTION_READINGS: u32 = 10_000;
+/// The readings that are summarised at once when a long time is asked for.
+pub const MYSQL_SUMMARISE_READINGS: usize = 65_536;
 /// The messages at which a transaction takes no more.
 pub const MYSQL_BATCH_MESSAGES_MAX: usize = 4_096;
 

@@ -378,6 +378,10 @@ async fn sweep(access: Arc<Access>, audit_days: u32) {
             if let Err(error) = access.audit().prune(before_ms, &Actor::server()).await {
                 warn!(%error, "old audit entries could not be removed");
             }
+        }
+    }
+}
+
 /// Publishes alarms that were found when messages of the spool reached the database.
 async fn publish_late_alarms(ingest: Arc<Ingest>, mut changes: broadcast::Receiver<Change>) {
     loop {

@@ -435,7 +435,7 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
 pub fn records_beside(settings: &Settings) -> Arc<dyn Records> {
     match settings.database_url() {
         Ok(None) => Arc::new(sqlite::RecordsBeside::in_folder(&settings.data)),
-        Ok(Some(url)) => Arc::new(MysqlRecords::at(url)),
+        Ok(Some(url)) => Arc::new(MysqlRecords::at(&url)),
         Err(error) => Arc::new(MysqlRecords::unusable(error.to_string())),
     }
 }

@@ -236,8 +236,8 @@ impl MysqlRecords {
     /// Takes a database, which is connected to with the first call; the schema is brought up to
     /// date then.
     #[must_use]
-    pub fn at(url: DatabaseUrl) -> Self {
-        match Place::of(&url) {
+    pub fn at(url: &DatabaseUrl) -> Self {
+        match Place::of(url) {
             Ok(place) => Self { place: Ok(place), pool: OnceCell::new(), migrates: true },
             Err(error) => Self::unusable(error.to_string()),
         }

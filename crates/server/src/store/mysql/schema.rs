@@ -46,6 +46,21 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         value DOUBLE NOT NULL,
         PRIMARY KEY (channel, time_ms, ordinal)
     ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+    // What is left of readings that are older than is kept.
+    "CREATE TABLE IF NOT EXISTS reading_summary (
+        channel INT UNSIGNED NOT NULL,
+        width_ms INT UNSIGNED NOT NULL,
+        start_ms BIGINT NOT NULL,
+        readings BIGINT UNSIGNED NOT NULL,
+        minimum_ms BIGINT NOT NULL,
+        minimum DOUBLE NOT NULL,
+        maximum_ms BIGINT NOT NULL,
+        maximum DOUBLE NOT NULL,
+        last_ms BIGINT NOT NULL,
+        last DOUBLE NOT NULL,
+        total DOUBLE NOT NULL,
+        PRIMARY KEY (channel, width_ms, start_ms)
+    ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
     "CREATE TABLE IF NOT EXISTS message_digest (
         device INT UNSIGNED NOT NULL,
         digest BINARY(16) NOT NULL,

@@ -56,7 +56,7 @@ impl Opener for Site {
     }
 
     fn beside(&self) -> Arc<dyn Records> {
-        Arc::new(MysqlRecords::at(self.options().url))
+        Arc::new(MysqlRecords::at(&self.options().url))
     }
 }
 
@@ -344,6 +344,7 @@ async fn older_readers_find_their_tables() {
 /// Writes many readings in batches, and reads the newest; prints what it took.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: cargo test --release -p stonechat-server --lib measures_batches -- --ignored --nocapture"]
+#[allow(clippy::print_stdout, reason = "a measurement")]
 async fn measures_batches() {
     const DEVICES: u32 = 1_000;
     const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
