@@ -18,6 +18,7 @@ mod load;
 mod numbers;
 mod reader;
 mod records;
+mod retention;
 mod schema;
 mod state;
 mod statement;

@@ -1,12 +1,16 @@
 //! Queries, on connections of their own.
 
-use futures_util::TryStreamExt;
-use sqlx::Row;
-use sqlx::mysql::MySqlConnection;
+use std::collections::BTreeSet;
 
-use super::Failure;
+use futures_util::TryStreamExt;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Connection, Row};
+
+use super::{Failure, retention};
+use crate::limits::MYSQL_SUMMARISE_READINGS;
 use crate::store::downsample::downsample;
-use crate::store::{ReadingsQuery, Series, Totals};
+use crate::store::summary::{merge, summarise};
+use crate::store::{ReadingsQuery, Resolution, Series, Summary, Totals};
 
 /// A channel that is asked for.
 #[derive(Debug)]
@@ -16,30 +20,114 @@ pub(super) struct Wanted {
     pub(super) unit: String,
 }
 
-/// Finds readings.
+/// Finds readings: those that are there, and the summaries of those that are gone.
 pub(super) async fn readings(
     connection: &mut MySqlConnection,
     channels: Vec<Wanted>,
     query: &ReadingsQuery,
 ) -> Result<Vec<Series>, Failure> {
+    // Readings become summaries under way; both are seen as they were at one moment.
+    sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        .execute(&mut *connection)
+        .await?;
+    let mut transaction = connection.begin().await?;
+    let span_ms = query.to_ms.saturating_sub(query.from_ms);
+    let resolution = Resolution::for_span(span_ms, query.points_max);
     let mut series = Vec::with_capacity(channels.len());
     for channel in channels {
-        let mut rows = sqlx::query(
-            "SELECT time_ms, value FROM reading WHERE channel = ? AND time_ms BETWEEN ? AND ? \
-             ORDER BY time_ms, ordinal",
-        )
-        .bind(channel.row)
-        .bind(query.from_ms)
-        .bind(query.to_ms)
-        .fetch(&mut *connection);
-        let mut points = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            points.push((row.try_get(0)?, row.try_get(1)?));
-        }
-        let (points, downsampled) = downsample(points, query.points_max);
-        series.push(Series { channel: channel.name, unit: channel.unit, points, downsampled });
+        let mut one = Series {
+            channel: channel.name,
+            unit: channel.unit,
+            points: Vec::new(),
+            downsampled: false,
+            resolution: Resolution::Raw,
+        };
+        summaries(&mut transaction, channel.row, resolution, query, &mut one).await?;
+        rows(&mut transaction, channel.row, resolution, query, &mut one).await?;
+        one.points.sort_by_key(|&(time_ms, _)| time_ms);
+        let (points, thinned) = downsample(one.points, query.points_max);
+        one.points = points;
+        one.downsampled |= thinned;
+        series.push(one);
     }
+    transaction.commit().await?;
     Ok(series)
+}
+
+/// Adds the points that stand for readings which are gone.
+async fn summaries(
+    connection: &mut MySqlConnection,
+    channel: u32,
+    resolution: Resolution,
+    query: &ReadingsQuery,
+    series: &mut Series,
+) -> Result<(), Failure> {
+    let (from_ms, to_ms) = (query.from_ms, query.to_ms);
+    let hours = retention::find(connection, channel, Resolution::Hour, from_ms, to_ms).await?;
+    if hours.is_empty() {
+        return Ok(());
+    }
+    let minutes = if resolution == Resolution::Hour {
+        Vec::new()
+    } else {
+        retention::find(connection, channel, Resolution::Minute, from_ms, to_ms).await?
+    };
+    let by_minutes: BTreeSet<i64> =
+        minutes.iter().map(|minute| Resolution::Hour.start_of(minute.start_ms)).collect();
+    let hours: Vec<Summary> =
+        hours.into_iter().filter(|hour| !by_minutes.contains(&hour.start_ms)).collect();
+    for (resolution, found) in [(Resolution::Minute, minutes), (Resolution::Hour, hours)] {
+        series.show(resolution, &found, query);
+    }
+    Ok(())
+}
+
+/// Adds readings that are there, themselves or summarised under way, so that a long time takes
+/// little memory.
+async fn rows(
+    connection: &mut MySqlConnection,
+    channel: u32,
+    resolution: Resolution,
+    query: &ReadingsQuery,
+    series: &mut Series,
+) -> Result<(), Failure> {
+    let mut rows = sqlx::query(
+        "SELECT time_ms, value FROM reading WHERE channel = ? AND time_ms BETWEEN ? AND ? \
+         ORDER BY time_ms, ordinal",
+    )
+    .bind(channel)
+    .bind(query.from_ms)
+    .bind(query.to_ms)
+    .fetch(connection);
+    let (mut points, mut found) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.try_next().await? {
+        points.push((row.try_get(0)?, row.try_get(1)?));
+        if resolution != Resolution::Raw && points.len() == MYSQL_SUMMARISE_READINGS {
+            found = merge(found, &summarise(resolution, &points));
+            points.clear();
+        }
+    }
+    if resolution == Resolution::Raw {
+        series.points.extend(points);
+    } else {
+        let found = merge(found, &summarise(resolution, &points));
+        series.show(resolution, &found, query);
+    }
+    Ok(())
+}
+
+impl Series {
+    fn show(&mut self, resolution: Resolution, summaries: &[Summary], query: &ReadingsQuery) {
+        if !summaries.is_empty() {
+            self.resolution = self.resolution.max(resolution);
+        }
+        for summary in summaries {
+            let before = self.points.len();
+            let span_ms = query.from_ms..=query.to_ms;
+            self.points.extend(summary.points().filter(|point| span_ms.contains(&point.0)));
+            self.downsampled |= summary.count > (self.points.len() - before) as u64;
+        }
+    }
 }
 
 /// Counts what is there.

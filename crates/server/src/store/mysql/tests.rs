@@ -17,7 +17,7 @@ use crate::device::DeviceId;
 use crate::store::suite::{self, Opener, with_device};
 use crate::store::{
     AlarmsQuery, Appended, Expected, Message, MessageKey, Reading, ReadingsQuery, RecordChange,
-    RecordClass, Records, Store, StoreError,
+    RecordClass, Records, Retention, Store, StoreError,
 };
 
 struct Site {
@@ -53,6 +53,11 @@ impl Site {
 impl Opener for Site {
     fn open(&self) -> Arc<dyn Store> {
         Arc::new(self.store())
+    }
+
+    fn open_keeping(&self, retention: Retention) -> Arc<dyn Store> {
+        let options = MysqlOptions { retention, ..self.options() };
+        Arc::new(MysqlStore::open(&options).expect("reachable"))
     }
 
     fn beside(&self) -> Arc<dyn Records> {

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Row};
@@ -20,9 +20,11 @@ use tracing::{error, info, warn};
 use super::batch::{self, Outcome};
 use super::fleet::Fleets;
 use super::ledger::Ledger;
+use super::retention::Sweep;
 use super::statement::Statements;
 use super::{Failure, Place, alarms, schema};
 use crate::alarm::{self, Action, Alarm, Change};
+use crate::clock::now_ms;
 use crate::limits::{
     MYSQL_BATCH_MESSAGES_MAX, MYSQL_BATCH_READINGS_MAX, MYSQL_CONFLICT_TRIES, MYSQL_PROBE_INTERVAL,
     MYSQL_TRANSACTION_TIMEOUT, SPOOL_DRAIN_MESSAGES, WRITER_TICK,
@@ -74,7 +76,9 @@ pub(super) struct Writer {
     away: bool,
     /// Set by the task that looks whether the database is back.
     back: Arc<AtomicBool>,
-    cleared: Instant,
+    sweep: Sweep,
+    /// Whether more is to be deleted at once.
+    sweeping: bool,
 }
 
 impl Writer {
@@ -118,7 +122,8 @@ impl Writer {
                     statements: Statements::default(),
                     away: false,
                     back: Arc::default(),
-                    cleared: Instant::now(),
+                    sweep: Sweep::default(),
+                    sweeping: false,
                 };
                 // Whoever opens the store still waits for the answer.
                 let _ = opened.send(Ok(()));
@@ -169,7 +174,7 @@ impl Writer {
     async fn take(&self, commands: &mut mpsc::Receiver<Command>) -> Option<Work> {
         let mut work = Work::default();
         let draining = !self.spool.is_empty() && !self.away;
-        let patience = match (draining, self.away) {
+        let patience = match (draining || self.sweeping, self.away) {
             (true, _) => Duration::ZERO,
             (false, true) => MYSQL_PROBE_INTERVAL,
             (false, false) => WRITER_TICK,
@@ -425,19 +430,27 @@ impl Writer {
 
     /// Deletes some of what is older than is kept.
     async fn retain(&mut self) {
-        let Some(kept) = self.retention.readings else {
-            return;
-        };
-        if self.away || self.cleared.elapsed() < MYSQL_RETENTION_INTERVAL {
+        if self.away || !self.spool.is_empty() {
             return;
         }
-        self.cleared = Instant::now();
-        let _ = kept;
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        let step = self.sweep.step(connection, &mut self.statements, &self.retention, now_ms());
+        let stepped = tokio::time::timeout(MYSQL_TRANSACTION_TIMEOUT, step)
+            .await
+            .unwrap_or(Err(Failure::TimedOut(MYSQL_TRANSACTION_TIMEOUT)));
+        match stepped {
+            Ok(more) => self.sweeping = more,
+            Err(failure) => {
+                self.connection = None;
+                self.sweeping = false;
+                let error = self.place.error(failure);
+                warn!(%error, "what is older than is kept could not be deleted now");
+            }
+        }
     }
 }
-
-/// How often old readings are looked for.
-const MYSQL_RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Acknowledges or clears an alarm in one transaction; who writes for the device takes turns.
 async fn act(
