@@ -5,6 +5,7 @@ mod cmd;
 mod config;
 mod data;
 mod output;
+mod sealed;
 mod shell;
 
 use std::process::ExitCode;

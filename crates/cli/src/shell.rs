@@ -19,22 +19,23 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 
 use crate::output::Hinted;
+use crate::sealed::Sealed;
 
 /// The first wait after a lost connection ...
-const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(100);
+pub(crate) const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(100);
 /// ... which doubles up to this.
-const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a device that has no more samples waits for its last acknowledgements.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
 /// A replay gives up when the server has been away for this long; a sensor never does.
-const OUTAGE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(60);
 /// An open message is closed at least this often when no samples come.
 const TICK: Duration = Duration::from_millis(100);
 /// Samples taken in between two looks at the network in a replay at full speed.
 const BURST_SAMPLES_MAX: usize = 256;
 /// Events of a connection that wait to be looked at.
 const EVENTS_WAITING_MAX: usize = 64;
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Where a device connects and as whom.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) token: Option<String>,
     /// Encryption, with the one server that is trusted; none on the same computer only.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// The keys of a sealed link, which then takes the place of MQTT and TLS.
+    pub(crate) sealed: Option<Sealed>,
 }
 
 /// Where samples come from.
@@ -112,6 +115,9 @@ impl Post {
         mut stop: watch::Receiver<bool>,
         mut acknowledged: impl FnMut(u32) + Send,
     ) -> anyhow::Result<Run> {
+        if let Some(sealed) = &self.link.sealed {
+            return self.run_sealed(sealed, source, stop, acknowledged).await;
+        }
         let detector = self.detector.detector();
         let mut memory = vec![0; detector.memory_words()];
         let mut outbox = vec![0; OUTBOX_SLOT_LEN * OUTBOX_SLOTS_MAX];
@@ -189,7 +195,7 @@ impl Post {
 }
 
 /// Takes in the samples that are due; false once the source has ended.
-fn feed(
+pub(crate) fn feed(
     device: &mut Device<'_, '_>,
     source: &mut impl SampleSource,
     clock: &mut Clock,
@@ -214,14 +220,14 @@ fn feed(
     true
 }
 
-struct Clock {
+pub(crate) struct Clock {
     pace: Pace,
     started: Instant,
     taken: u64,
 }
 
 impl Clock {
-    fn new(pace: Pace) -> Self {
+    pub(crate) fn new(pace: Pace) -> Self {
         Self { pace, started: Instant::now(), taken: 0 }
     }
 
@@ -238,7 +244,7 @@ impl Clock {
         self.next_due() <= Instant::now()
     }
 
-    fn next_wake(&self, waits_for_network: bool) -> Instant {
+    pub(crate) fn next_wake(&self, waits_for_network: bool) -> Instant {
         let tick = Instant::now() + TICK;
         if waits_for_network { tick } else { self.next_due().min(tick) }
     }
@@ -434,6 +440,6 @@ pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -229,6 +229,7 @@ async fn start_device(
             id: device.id,
             token: Some(token.reveal().to_owned()),
             tls: None,
+            sealed: None,
         },
         detector: detector.clone(),
         session: random_session()?,

@@ -21,7 +21,7 @@ use crate::config::FolderArgs;
 use crate::output::{Hinted, Output};
 
 pub(crate) use change::confirmed;
-pub(crate) use run::{Samples, Speed, parse_speed};
+pub(crate) use run::{Samples, Speed, parse_speed, split_address};
 
 /// Register devices, change them, or run this computer as one.
 #[derive(Debug, clap::Args)]

@@ -29,7 +29,29 @@ struct Started {
     mqtts: Option<String>,
     /// Where old packets are taken in.
     legacy: Option<String>,
+    sealed: Option<String>,
     data: String,
+}
+
+impl Started {
+    fn text(&self) -> String {
+        let set_up = self.set_up_url.as_ref().map(|link| {
+            format!("{link}\n            (makes the first account; holds for a day and for one use)")
+        });
+        let legacy = self.legacy.as_ref().map(|address| format!("{address} (unauthenticated)"));
+        let lines = [
+            ("dashboard", Some(self.url.clone())),
+            ("set-up", set_up),
+            ("MQTT", Some(self.mqtt.clone())),
+            ("MQTT/TLS", self.mqtts.clone()),
+            ("sealed", self.sealed.clone()),
+            ("old packets", legacy),
+            ("data", Some(self.data.clone())),
+        ];
+        let lines = lines.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let text: String = lines.map(|(name, value)| format!("{name:<12}{value}\n")).collect();
+        text + "Stop with Ctrl-C."
+    }
 }
 
 impl Args {
@@ -47,39 +69,10 @@ impl Args {
                 mqtt: running.mqtt_addr.to_string(),
                 mqtts: running.mqtts_addr.map(|address| address.to_string()),
                 legacy: running.legacy_addr.map(|address| address.to_string()),
+                sealed: running.sealed_addr.map(|address| address.to_string()),
                 data,
             };
-            output.result(&started, || {
-                let mqtts = started.mqtts.iter().map(|address| {
-                    format!(
-                        "MQTT/TLS    {address}
-"
-                    )
-                });
-                let legacy = started
-                    .legacy
-                    .iter()
-                    .map(|address| format!("old packets {address} (unauthenticated)\n"));
-                let set_up = started.set_up_url.iter().map(|link| {
-                    format!(
-                        "set-up      {link}
-            (makes the first account; holds for a day and for one use)
-"
-                    )
-                });
-                format!(
-                    "dashboard   {}
-{}MQTT        {}
-{}{}data        {}
-Stop with Ctrl-C.",
-                    started.url,
-                    set_up.collect::<String>(),
-                    started.mqtt,
-                    mqtts.collect::<String>(),
-                    legacy.collect::<String>(),
-                    started.data
-                )
-            });
+            output.result(&started, || started.text());
             ended().await;
             running.shutdown().await;
             Ok(Outcome::Done)

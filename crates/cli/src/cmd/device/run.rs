@@ -21,6 +21,7 @@ use crate::bundle;
 use crate::cmd::serve::{ended, runtime};
 use crate::data::{ReadArgs, Source};
 use crate::output::{Hinted, Output};
+use crate::sealed;
 use crate::shell::{Link, Pace, Post, Reporting, Run, SampleSource, random_session};
 
 /// How long a device waits at its start for a server that is just starting.
@@ -32,6 +33,7 @@ const SERVER_RETRY: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stonechat device run fan_on.csv --detector fan.detector --bundle fan-1.toml
+  stonechat device run fan_on.csv --detector fan.detector --bundle fan-1.toml --link sealed
   stonechat device run fan_on.csv --detector fan.detector --credentials fan-1.credentials
   stonechat device run --synth 7 --detector room.detector --credentials room.credentials --seconds 60
   stonechat device run machine.csv --detector machine.detector --credentials m.credentials --speed max
@@ -58,6 +60,8 @@ pub(super) struct RunArgs {
     /// The server's MQTT address; without it, the bundle's, or 127.0.0.1:1883.
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
+    #[command(flatten)]
+    sealed: sealed::Args,
     /// How many times as fast as recorded; `max` for as fast as the server stores.
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = parse_speed)]
     speed: Speed,
@@ -294,11 +298,24 @@ impl RunArgs {
     fn links(&self) -> anyhow::Result<Vec<Link>> {
         let server = self.server.as_deref().map(split_address).transpose()?;
         if !self.bundles.is_empty() {
-            return self.bundles.iter().map(|path| bundle_link(path, server.as_ref())).collect();
+            let link = |path: &PathBuf| {
+                if self.sealed.is_asked_for() {
+                    self.sealed.link(path, server.as_ref())
+                } else {
+                    bundle_link(path, server.as_ref())
+                }
+            };
+            return self.bundles.iter().map(link).collect();
         }
         let (host, port) = server.unwrap_or_else(|| ("127.0.0.1".to_owned(), 1883));
-        let link =
-            |(id, token)| Link { host: host.clone(), port, id, token: Some(token), tls: None };
+        let link = |(id, token)| Link {
+            host: host.clone(),
+            port,
+            id,
+            token: Some(token),
+            tls: None,
+            sealed: None,
+        };
         Ok(self.credentials()?.into_iter().map(link).collect())
     }
 
@@ -339,7 +356,7 @@ impl RunArgs {
     }
 }
 
-fn split_address(text: &str) -> anyhow::Result<(String, u16)> {
+pub(crate) fn split_address(text: &str) -> anyhow::Result<(String, u16)> {
     let split = text.rsplit_once(':').and_then(|(host, port)| {
         Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
     });
@@ -363,7 +380,7 @@ fn bundle_link(path: &Path, server: Option<&(String, u16)>) -> anyhow::Result<Li
         )
     })?;
     let id = bundle.device.as_str().to_owned();
-    Ok(Link { host, port, id, token: bundle.credentials.token, tls: Some(tls) })
+    Ok(Link { host, port, id, token: bundle.credentials.token, tls: Some(tls), sealed: None })
 }
 
 fn malformed(message: String) -> anyhow::Error {
