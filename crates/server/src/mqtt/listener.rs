@@ -104,23 +104,22 @@ async fn serve_tls<H: Send>(
     handshake: H,
     mut ended: watch::Receiver<bool>,
 ) {
-    // In a box, so that a connection that is past it does not keep its memory.
+    // In boxes, so that a connection that is past it does not keep its memory, and is not moved
+    // from one state of the task to the next, each with room of its own.
     let accepted = Box::pin(async {
+        let accepting = tokio::time::timeout(MQTT_HANDSHAKE_TIMEOUT, tls.accept(stream));
         tokio::select! {
-            accepted = tokio::time::timeout(MQTT_HANDSHAKE_TIMEOUT, tls.accept(stream)) => accepted.ok(),
+            accepted = accepting => accepted.ok().map(|accepted| accepted.map(Box::new)),
             _ = ended.wait_for(|&ended| ended) => None,
         }
     })
     .await;
     let stream = match accepted {
         Some(Ok(stream)) => stream,
-        Some(Err(error)) => {
+        failed => {
             house.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
-            debug!(%peer, %error, "a TLS handshake failed");
-            return;
-        }
-        None => {
-            house.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+            let error = failed.and_then(Result::err);
+            debug!(%peer, ?error, "a TLS handshake failed");
             return;
         }
     };
