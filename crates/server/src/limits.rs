@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::access::Pace;
+
 // MQTT
 /// The longest MQTT packet that is read: the longest message, and room for topic and header.
 pub const MQTT_PACKET_LEN_MAX: usize = stonechat_core::limits::MESSAGE_LEN_MAX + 1024;
@@ -426,3 +428,21 @@ pub const SIGN_IN_BACKOFF_FIRST_MS: i64 = 1_000;
 pub const SIGN_IN_BACKOFF_MAX_MS: i64 = 5 * 60 * 1000;
 /// Failed sign-ins are forgotten after this long without another.
 pub const SIGN_IN_FAILURES_KEPT_MS: i64 = 60 * 60 * 1000;
+/// How often one session or token may ask.
+pub const PACE_OF_ONE: Pace = Pace::per_second(50, 300);
+/// How often may be asked from one source, whoever asks.
+pub const PACE_OF_SOURCE: Pace = Pace::per_second(200, 1_000);
+/// How often one session may come with passwords.
+pub const PACE_OF_SECRETS_OF_ONE: Pace = Pace::every_seconds(6, 20);
+/// How often a source may come with passwords, links and one-time tokens.
+pub const PACE_OF_SECRETS_OF_SOURCE: Pace = Pace::every_seconds(3, 30);
+/// How often one gateway may send readings.
+pub const PACE_OF_READINGS_OF_ONE: Pace = Pace::per_second(500, 2_000);
+/// How often readings may be sent from one source.
+pub const PACE_OF_READINGS_OF_SOURCE: Pace = Pace::per_second(1_000, 4_000);
+/// How often a source may come without the credentials that are needed.
+pub const PACE_OF_STRANGERS: Pace = Pace::per_second(2, 60);
+/// How often somebody's refused and failed acts are noted in the audit log.
+pub const PACE_OF_NOTES_IN_VAIN: Pace = Pace::every_seconds(60, 30);
+/// How often everybody's refused and failed acts together are noted.
+pub const PACE_OF_ALL_NOTES_IN_VAIN: Pace = Pace::every_seconds(10, 1_000);

@@ -93,11 +93,24 @@ impl Drop for Running {
     }
 }
 
+/// The API token of a folder's servers, made beside the first of them.
+fn api_token(folder: &Folder) -> String {
+    let file = folder.path().join("api.token");
+    if let Ok(token) = std::fs::read_to_string(&file) {
+        return token;
+    }
+    let add = ["--quiet", "token", "add", "test", "--scope", "admin", "--data", "data"];
+    let token = String::from_utf8(run(folder, &add).stdout).expect("UTF-8").trim().to_owned();
+    std::fs::write(file, &token).expect("writable");
+    token
+}
+
 /// A server that is killed at the end.
 pub(crate) struct Server {
     child: Child,
     http: SocketAddr,
     token: String,
+    started: Value,
 }
 
 impl Server {
@@ -124,11 +137,13 @@ impl Server {
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server said `{line}`"));
         let url = started["url"].as_str().expect("an address");
         let http = url.trim_start_matches("http://").parse().expect("an address");
-        // A new name each time: the token of a server before this one may still be there.
-        let name = format!("test-{}", child.id());
-        let add = ["--quiet", "token", "add", &name, "--scope", "admin", "--data", "data"];
-        let token = String::from_utf8(run(folder, &add).stdout).expect("UTF-8").trim().to_owned();
-        Self { child, http, token }
+        let token = api_token(folder);
+        Self { child, http, token, started }
+    }
+
+    /// Returns what it said when it had started.
+    pub(crate) fn started(&self) -> &Value {
+        &self.started
     }
 
     /// Ends the server as `kill -9` does.

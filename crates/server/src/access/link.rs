@@ -9,6 +9,7 @@ use super::session::SignedIn;
 use super::{
     Access, AccessError, Actor, Credential, Origin, Person, Role, body, count, normal_name, text,
 };
+use crate::clock::now_ms;
 use crate::limits::{DEMO_LINK_LIFE_MS, SET_UP_LINK_LIFE_MS};
 use crate::store::record::{Expected, Record, RecordChange, RecordClass};
 
@@ -118,7 +119,7 @@ impl Access {
     async fn refuse<T>(&self, actor: &Actor, act: &str) -> Result<T, AccessError> {
         count(&self.counters.refused);
         let act = Act { actor, act, subject: "", ending: Ending::Refused };
-        self.audit.note(&act).await?;
+        self.note_in_vain(&act, now_ms()).await?;
         Err(AccessError::LinkInvalid)
     }
 

@@ -31,7 +31,10 @@ pub use self::role::{Need, Role, Scope, UnknownName};
 pub use self::secret::Credential;
 pub use self::session::{SessionSummary, SignedIn};
 pub use self::token::{API_TOKEN_PREFIX, NewToken, TokenSummary};
-use crate::limits::{ACCOUNT_NAME_LEN_MAX, PASSWORD_LEN_MAX, PASSWORD_LEN_MIN};
+use crate::limits::{
+    ACCOUNT_NAME_LEN_MAX, PACE_OF_ALL_NOTES_IN_VAIN, PACE_OF_NOTES_IN_VAIN, PASSWORD_LEN_MAX,
+    PASSWORD_LEN_MIN,
+};
 use crate::store::StoreError;
 use crate::store::record::{Record, Records};
 
@@ -232,8 +235,11 @@ pub struct Access {
     audit: Audit,
     passwords: Passwords,
     rates: Rates,
+    in_vain: Rates,
     sign_ins: SignIns,
     counters: Counters,
+    /// Refused and failed acts since the last one that was noted.
+    unnoted: AtomicU64,
 }
 
 impl Access {
@@ -245,8 +251,10 @@ impl Access {
             records,
             passwords: Passwords::default(),
             rates: Rates::default(),
+            in_vain: Rates::default(),
             sign_ins: SignIns::default(),
             counters: Counters::default(),
+            unnoted: AtomicU64::new(0),
         }
     }
 
@@ -267,6 +275,27 @@ impl Access {
     #[must_use]
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// Notes an act that was refused or failed; in a flood of them only some, of which each tells
+    /// how many were left out: nobody fills the disk from outside.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_in_vain(&self, act: &Act<'_>, now_ms: i64) -> Result<(), StoreError> {
+        let who = (&act.actor.who, &act.actor.from, "in vain");
+        let room = self.in_vain.take(&who, PACE_OF_NOTES_IN_VAIN, now_ms).is_ok()
+            && self.in_vain.take(&"in vain", PACE_OF_ALL_NOTES_IN_VAIN, now_ms).is_ok();
+        if !room {
+            count(&self.unnoted);
+            return Ok(());
+        }
+        let more = self.unnoted.swap(0, Ordering::Relaxed);
+        if more == 0 {
+            return self.audit.note(act).await;
+        }
+        let subject = format!("{} ({more} more in vain were not noted)", act.subject);
+        self.audit.note(&Act { subject: subject.trim_start(), ..act.clone() }).await
     }
 
     /// Returns what happened so far.

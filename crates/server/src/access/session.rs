@@ -92,7 +92,7 @@ impl Access {
             let actor = Actor { who: known, ..actor };
             let act =
                 Act { actor: &actor, act: "session.begin", subject: "", ending: Ending::Refused };
-            self.audit.note(&act).await?;
+            self.note_in_vain(&act, now_ms).await?;
             return Err(AccessError::WrongPassword);
         };
         self.sign_ins.succeeded(&name, source, now_ms);

@@ -277,6 +277,30 @@ async fn the_database_holds_no_secret_that_opens_anything() {
 }
 
 #[tokio::test]
+async fn a_flood_of_acts_in_vain_does_not_fill_the_log() {
+    let site = site();
+    let note = |who: String, now_ms: i64| {
+        let access = &site.access;
+        async move {
+            let actor = Actor { who, from: "192.0.2.7".to_owned() };
+            let act = Act { actor: &actor, act: "test", subject: "", ending: Ending::Refused };
+            access.note_in_vain(&act, now_ms).await.expect("stored");
+        }
+    };
+    let burst = PACE_OF_NOTES_IN_VAIN.burst as usize;
+    for _ in 0..burst + 70 {
+        note("mallory".to_owned(), 0).await;
+    }
+    let audit = site.access.audit();
+    assert_eq!(audit.list(None, 500).await.expect("readable").len(), burst);
+    note("anna".to_owned(), 0).await;
+    note("mallory".to_owned(), PACE_OF_NOTES_IN_VAIN.interval_ms).await;
+    let newest = audit.list(None, 2).await.expect("readable");
+    assert_eq!(newest[1].subject, "(70 more in vain were not noted)");
+    assert_eq!((newest[0].who.as_str(), newest[0].subject.as_str()), ("mallory", ""));
+}
+
+#[tokio::test]
 async fn an_account_has_so_many_sessions_and_no_more() {
     let site = site();
     let first = site.access.session_for_test("anna", Role::Viewer).await;

@@ -15,6 +15,10 @@ use axum::http::Method;
 
 use super::Problem;
 use crate::access::{AccessError, Need, Pace, UnknownName};
+use crate::limits::{
+    PACE_OF_ONE, PACE_OF_READINGS_OF_ONE, PACE_OF_READINGS_OF_SOURCE, PACE_OF_SECRETS_OF_ONE,
+    PACE_OF_SECRETS_OF_SOURCE, PACE_OF_SOURCE,
+};
 
 /// What one route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +49,9 @@ impl Frequency {
     pub(super) fn of_one(self) -> Option<Pace> {
         match self {
             Self::Free => None,
-            Self::Usual => Some(Pace::per_second(50, 300)),
-            Self::Secrets => Some(Pace::every_seconds(6, 20)),
-            Self::Readings => Some(Pace::per_second(500, 2_000)),
+            Self::Usual => Some(PACE_OF_ONE),
+            Self::Secrets => Some(PACE_OF_SECRETS_OF_ONE),
+            Self::Readings => Some(PACE_OF_READINGS_OF_ONE),
         }
     }
 
@@ -55,15 +59,12 @@ impl Frequency {
     pub(super) fn of_source(self) -> Option<Pace> {
         match self {
             Self::Free => None,
-            Self::Usual => Some(Pace::per_second(200, 1_000)),
-            Self::Secrets => Some(Pace::every_seconds(3, 30)),
-            Self::Readings => Some(Pace::per_second(1_000, 4_000)),
+            Self::Usual => Some(PACE_OF_SOURCE),
+            Self::Secrets => Some(PACE_OF_SECRETS_OF_SOURCE),
+            Self::Readings => Some(PACE_OF_READINGS_OF_SOURCE),
         }
     }
 }
-
-/// How often a source may come with credentials that do not hold, or without any.
-pub(super) const STRANGERS: Pace = Pace::per_second(2, 60);
 
 impl Row {
     const fn new(method: &'static str, path: &'static str, need: Need) -> Self {

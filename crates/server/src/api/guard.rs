@@ -13,14 +13,14 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
 use tokio::net::TcpListener;
 
-use super::access::{Found, Frequency, Row, STRANGERS, find};
+use super::access::{Found, Frequency, Row, find};
 use super::{Context, Problem};
 use crate::access::{
     API_TOKEN_PREFIX, AccessError, Act, Ending, Need, Origin, Principal, SourceNet,
 };
 use crate::clock::now_ms;
 use crate::identity::listener::TlsListener;
-use crate::limits::REQUEST_TIMEOUT;
+use crate::limits::{PACE_OF_STRANGERS, REQUEST_TIMEOUT};
 
 const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (
@@ -260,7 +260,7 @@ async fn admit(
     // Whoever comes without what is needed gets no further, and that not often.
     let stranger = |detail: &str| {
         count(&access.counters().unauthorised);
-        let paced = access.pace(&("stranger", source), STRANGERS, now_ms).map_err(limited);
+        let paced = access.pace(&("stranger", source), PACE_OF_STRANGERS, now_ms).map_err(limited);
         paced.map_or_else(|problem| problem, |()| Problem::new(StatusCode::UNAUTHORIZED, detail))
     };
     let Some(principal) = identify(context, origin, headers, now_ms).await? else {
@@ -278,7 +278,7 @@ async fn admit(
         if !row.only_reads() {
             let actor = principal.actor(origin);
             let act = Act { actor: &actor, act, subject: row.method, ending: Ending::Refused };
-            access.audit().note(&act).await?;
+            access.note_in_vain(&act, now_ms).await?;
         }
         return Err(forbidden(row, &principal));
     }
@@ -376,7 +376,11 @@ async fn note(
     let actor = principal.actor(origin);
     let ending = if done { Ending::Done } else { Ending::Failed };
     let act = Act { actor: &actor, act, subject: path, ending };
-    if let Err(error) = context.access.audit().note(&act).await {
+    let noted = match ending {
+        Ending::Done => context.access.audit().note(&act).await,
+        _ => context.access.note_in_vain(&act, now_ms()).await,
+    };
+    if let Err(error) = noted {
         tracing::error!(%error, act = act.act, subject = path, "an act could not be noted");
     }
 }

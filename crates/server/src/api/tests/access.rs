@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use axum::extract::ConnectInfo;
 
 use super::super::Peer;
-use super::super::access::{ROUTES, STRANGERS};
+use super::super::access::ROUTES;
 use super::*;
 use crate::access::{Credential, Principal, Role};
-use crate::limits::{SET_UP_LINK_LIFE_MS, SIGN_IN_FAILURES_FREE};
+use crate::limits::{PACE_OF_STRANGERS, SET_UP_LINK_LIFE_MS, SIGN_IN_FAILURES_FREE};
 
 /// Who asks: nobody, the sessions of a viewer, operator and admin, and tokens with one scope each.
 const CALLERS: [&str; 9] =
@@ -408,7 +408,7 @@ impl Site {
 async fn a_flood_of_strangers_is_told_when_to_come_again() {
     let site = site().await;
     let (mut refused, mut limited) = (0, 0);
-    for _ in 0..STRANGERS.burst + 10 {
+    for _ in 0..PACE_OF_STRANGERS.burst + 10 {
         let guess = Known::Token(format!("sct_{}", Credential::draw().expect("random").reveal()));
         let answer = site.ask(&guess, "GET", "/api/v1/status", "").await;
         match answer.status() {
@@ -420,7 +420,10 @@ async fn a_flood_of_strangers_is_told_when_to_come_again() {
             other => panic!("{other}"),
         }
     }
-    assert!(refused >= STRANGERS.burst && limited > 0, "{refused} refused, {limited} limited");
+    assert!(
+        refused >= PACE_OF_STRANGERS.burst && limited > 0,
+        "{refused} refused, {limited} limited"
+    );
     let token = Known::Token(site.token.clone());
     let status = site.ask(&token, "GET", "/api/v1/status", "").await.status();
     assert_eq!(status, StatusCode::OK, "who has a token is not affected");
