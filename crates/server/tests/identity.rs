@@ -19,7 +19,7 @@ use stonechat_server::{Server, Settings};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A server with HTTPS.
+/// A server with both TLS listeners.
 async fn site() -> Site {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(secure(&folder)).await.expect("free ports");
@@ -28,7 +28,7 @@ async fn site() -> Site {
 
 fn secure(folder: &tempfile::TempDir) -> Settings {
     let any = "127.0.0.1:0".parse().expect("legal");
-    Settings { https: Listen::At(any), ..settings(folder) }
+    Settings { https: Listen::At(any), mqtts: Listen::At(any), ..settings(folder) }
 }
 
 impl Site {
@@ -36,8 +36,9 @@ impl Site {
         self.folder.path().join("data").join("keys").join(name)
     }
 
-    fn https(&self) -> String {
-        self.server.https_addr.expect("HTTPS is on").to_string()
+    /// Where HTTPS and MQTT over TLS are served.
+    fn tls(&self) -> [String; 2] {
+        [self.server.https_addr, self.server.mqtts_addr].map(|it| it.expect("on").to_string())
     }
 }
 
@@ -85,19 +86,20 @@ async fn curl_trusts_the_servers_authority_and_no_other() {
 async fn nothing_older_than_tls_1_3_is_spoken() {
     let site = site().await;
     let authority = site.key_file("ca.crt");
-    let address = site.https();
-    let shake = async |version: &str| {
-        let authority = text(&authority);
-        let arguments = ["s_client", "-connect", &address, "-CAfile", authority, version];
-        run("openssl", &[&arguments[..], &["-verify_return_error"]].concat()).await
-    };
-    let newest = shake("-tls1_3").await;
-    assert!(newest.status.success() && said(&newest).contains("TLSv1.3"), "{}", said(&newest));
-    for version in ["-tls1_2", "-tls1_1", "-tls1"] {
-        let older = shake(version).await;
-        assert!(!older.status.success(), "{version}: {}", said(&older));
-        if version == "-tls1_2" {
-            assert!(said(&older).contains("alert protocol version"), "{}", said(&older));
+    for address in site.tls() {
+        let shake = async |version: &str| {
+            let authority = text(&authority);
+            let arguments = ["s_client", "-connect", &address, "-CAfile", authority, version];
+            run("openssl", &[&arguments[..], &["-verify_return_error"]].concat()).await
+        };
+        let newest = shake("-tls1_3").await;
+        assert!(newest.status.success() && said(&newest).contains("TLSv1.3"), "{}", said(&newest));
+        for version in ["-tls1_2", "-tls1_1", "-tls1"] {
+            let older = shake(version).await;
+            assert!(!older.status.success(), "{version}: {}", said(&older));
+            if version == "-tls1_2" {
+                assert!(said(&older).contains("alert protocol version"), "{}", said(&older));
+            }
         }
     }
     site.server.shutdown().await;
@@ -165,6 +167,10 @@ async fn a_ticket_enrols_one_device_once() {
     assert_eq!(Some(Key32(entry.link_keys[0].public)), request.link_key);
     assert!(refused(enrol(&request).await), "twice");
     assert!(refused(enrol(&asked("pump", &ticket.token)).await), "by another");
+
+    let noted = site.server.access().audit().list(None, 10).await.expect("readable");
+    let noted: Vec<_> = noted.iter().map(|entry| (&*entry.act, &*entry.who)).collect();
+    assert_eq!(noted, [("device.enrol", "device:pump")], "once, with who it was");
 
     // The certificate is good for openssl, too, and only as a client's.
     let file = site.folder.path().join("pump.crt");
