@@ -99,7 +99,8 @@ async fn rows(
     .bind(query.from_ms)
     .bind(query.to_ms)
     .fetch(connection);
-    let (mut points, mut found) = (Vec::new(), Vec::new());
+    let mut points: Vec<(i64, f64)> = Vec::new();
+    let mut found: Vec<Summary> = Vec::new();
     while let Some(row) = rows.try_next().await? {
         points.push((row.try_get(0)?, row.try_get(1)?));
         if resolution != Resolution::Raw && points.len() == MYSQL_SUMMARISE_READINGS {
