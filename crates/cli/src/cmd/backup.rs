@@ -41,7 +41,7 @@ impl Args {
         let (manifest, done) = if self.check {
             (verify(&self.target)?, "whole")
         } else {
-            let data = self.folder.data()?;
+            let data = self.folder.settings()?.data;
             (back_up(&data, &self.target)?, "written")
         };
         let shown = shown(&manifest, self.target.display().to_string());

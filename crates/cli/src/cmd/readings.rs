@@ -122,7 +122,7 @@ impl ExportArgs {
             from_ms: self.from.unwrap_or(i64::MIN),
             to_ms: self.to.unwrap_or(i64::MAX),
         };
-        let data = self.folder.data()?;
+        let data = self.folder.settings()?.data;
         let Some(path) = self.output else {
             if format == Format::Parquet {
                 return Err(Hinted::new(

@@ -35,7 +35,7 @@ struct Shown {
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> anyhow::Result<Outcome> {
-        let data = self.folder.data()?;
+        let data = self.folder.settings()?.data;
         let restored = restore(&self.backup, &data, self.yes)?;
         let shown = Shown {
             data: data.display().to_string(),

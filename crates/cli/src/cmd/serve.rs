@@ -36,7 +36,9 @@ struct Started {
 impl Started {
     fn text(&self) -> String {
         let set_up = self.set_up_url.as_ref().map(|link| {
-            format!("{link}\n            (makes the first account; holds for a day and for one use)")
+            format!(
+                "{link}\n            (makes the first account; holds for a day and for one use)"
+            )
         });
         let legacy = self.legacy.as_ref().map(|address| format!("{address} (unauthenticated)"));
         let lines = [
