@@ -159,7 +159,7 @@ fn with_database(folder: &TempDir, url: &str) -> Settings {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn a_killed_database_costs_nothing_that_was_acknowledged() {
     let mut server = Mariadb::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -204,7 +204,7 @@ async fn a_killed_database_costs_nothing_that_was_acknowledged() {
 
 /// The spool is bounded: beyond, nothing is acknowledged until the database is back.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn a_full_spool_pushes_back() {
     let mut server = Mariadb::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -229,7 +229,7 @@ async fn a_full_spool_pushes_back() {
 /// The whole server: a device's message is acknowledged while the database is away, and a restart
 /// of the server loses nothing of the spool.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn a_server_acknowledges_while_its_database_is_away() {
     let mut mariadb = Mariadb::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -298,7 +298,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs root for a small disk: cargo xtask test mariadb"]
+#[ignore = "needs root for a small disk: cargo xtask test --only mariadb"]
 async fn a_full_disk_costs_nothing_that_was_acknowledged() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = SmallDisk::mount(folder.path(), 96);

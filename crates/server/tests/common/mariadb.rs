@@ -30,7 +30,7 @@ impl Mariadb {
             .arg(format!("--datadir={}", data.display()))
             .args(user())
             .output()
-            .expect("mariadb-install-db is there; `cargo xtask test mariadb` installs it");
+            .expect("mariadb-install-db is there; `cargo xtask test --only mariadb` installs it");
         assert!(installed.status.success(), "{installed:?}");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = free.local_addr().expect("bound").port();

@@ -99,7 +99,7 @@ async fn ended(child: Child) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs mosquitto-clients: cargo xtask test interop"]
+#[ignore = "needs mosquitto-clients: cargo xtask test --only interop"]
 async fn mosquitto_pub_stores_what_it_publishes() {
     let place = Place::new().await;
     let mut expected = Vec::new();
@@ -138,7 +138,7 @@ async fn mosquitto_pub_stores_what_it_publishes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs mosquitto-clients: cargo xtask test interop"]
+#[ignore = "needs mosquitto-clients: cargo xtask test --only interop"]
 async fn mosquitto_sub_hears_what_is_sent_to_the_device() {
     let place = Place::new().await;
     let downlink = place.site.server.downlink();
@@ -174,7 +174,7 @@ async fn mosquitto_sub_hears_what_is_sent_to_the_device() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Python with paho-mqtt: cargo xtask test interop"]
+#[ignore = "needs Python with paho-mqtt: cargo xtask test --only interop"]
 async fn paho_publishes_with_each_quality_and_hears_a_command() {
     let python = std::env::var("STONECHAT_PYTHON").expect("STONECHAT_PYTHON names a Python");
     let script =

@@ -99,14 +99,14 @@ fn is_new(appended: &Result<Appended, StoreError>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn does_what_every_store_must() {
     suite::run(&Site::new()).await;
 }
 
 /// Another gateway's writes are seen before the next message of the same device is judged.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn several_gateways_store_once_and_keep_one_view() {
     let site = Site::new();
     let (here, there) = (site.store(), TempDir::new().expect("a temporary folder"));
@@ -146,7 +146,7 @@ async fn several_gateways_store_once_and_keep_one_view() {
 
 /// Both write for the same devices at the same time, each message sent to both.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn gateways_race_without_losing_or_doubling() {
     let site = Site::new();
     let folder = TempDir::new().expect("a temporary folder");
@@ -190,7 +190,7 @@ async fn gateways_race_without_losing_or_doubling() {
 
 /// A gateway's spool holds older messages of a device than another one stored meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn older_messages_of_another_gateways_spool_are_not_taken_for_duplicates() {
     let mut site = Site::new();
     let here = site.store();
@@ -231,7 +231,7 @@ async fn empty(store: &MysqlStore) {
 
 /// What came in while the database was away opens its alarms afterwards, and is told then.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn alarms_of_the_spool_are_told_late() {
     let mut site = Site::new();
     let store = site.store();
@@ -263,7 +263,7 @@ async fn alarms_of_the_spool_are_told_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn refuses_what_it_cannot_use_without_telling_the_password() {
     let site = Site::new();
     site.store().close().await;
@@ -289,7 +289,7 @@ async fn refuses_what_it_cannot_use_without_telling_the_password() {
 
 /// An older reader's queries, with the shell that it would use.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs MariaDB: cargo xtask test mariadb"]
+#[ignore = "needs MariaDB: cargo xtask test --only mariadb"]
 async fn older_readers_find_their_tables() {
     let site = Site::new();
     let store = site.store();
