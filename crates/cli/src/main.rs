@@ -63,6 +63,10 @@ enum Command {
 }
 
 impl Command {
+    fn is_service(&self) -> bool {
+        matches!(self, Self::Demo(_) | Self::Serve(_))
+    }
+
     fn run(self, output: &Output) -> anyhow::Result<Outcome> {
         match self {
             Self::Demo(args) => args.run(output),
@@ -93,7 +97,7 @@ impl Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output::new(&cli.output);
+    let output = Output::new(&cli.output, cli.command.is_service());
     let outcome = cli.command.run(&output);
     match outcome.and_then(|outcome| output.check().map(|()| outcome)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -52,7 +52,8 @@ struct WithSchema<'a, T> {
 }
 
 impl Output {
-    pub(crate) fn new(args: &OutputArgs) -> Self {
+    /// Starts logging as the command line says; a service logs its audit records too.
+    pub(crate) fn new(args: &OutputArgs, is_service: bool) -> Self {
         let color = match args.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
@@ -63,7 +64,8 @@ impl Output {
         };
         let level = match (args.quiet, args.verbose) {
             (true, _) => "error",
-            (_, 0) => "warn,stonechat=info,stonechat_server=info",
+            (_, 0) if is_service => "warn,stonechat=info,stonechat_server=info",
+            (_, 0) => "warn,stonechat=info,stonechat_server=info,stonechat_server::audit=warn",
             (_, 1) => "info,stonechat=debug,stonechat_server=debug",
             (_, _) => "debug",
         };

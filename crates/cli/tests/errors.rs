@@ -315,7 +315,7 @@ fn identities_of_devices() {
     refuses(
         &folder,
         &["device", "add", "pump-7"],
-        "error: the device `pump-7` is registered already\nhint: give it a new token with --new-token, or choose another identity",
+        "error: the device `pump-7` is registered already\nhint: give it new credentials with `stonechat device rotate`, or a new token with --new-token; or choose another identity",
     );
     refuses(
         &folder,
@@ -378,7 +378,7 @@ fn credentials_that_are_malformed() {
     refuses(
         &folder,
         &device_run("127.0.0.1:1", "none")[..11],
-        "error: the device has no credentials\nhint: `stonechat device add ID > FILE` makes them; name the file with --credentials",
+        "error: the device has no credentials\nhint: `stonechat device add ID -o FILE` makes them; name the file with --bundle",
     );
 }
 
@@ -514,7 +514,7 @@ fn settings_that_are_unknown_or_malformed() {
     for (file, expected) in [
         (
             "htpp = \"127.0.0.1:80\"",
-            "error: the settings file `stonechat.toml` has an unknown key `htpp`\nhint: known keys are allowed_hosts, data, http, mqtt, retention_days, silent_after_s; `stonechat config template` prints them with their defaults".to_owned(),
+            "error: the settings file `stonechat.toml` has an unknown key `htpp`\nhint: known keys are allowed_hosts, audit_days, data, database, database_file, foreign_broker, foreign_broker_ca, foreign_broker_login, http, https, legacy, legacy_utc_offset, metrics_on_loopback, mqtt, mqtts, retention_alarms_days, retention_days, retention_hours_days, retention_minutes_days, sealed, silent_after_s, trusted_proxies; `stonechat config template` prints them with their defaults".to_owned(),
         ),
         (
             "http = \"80\"",
@@ -623,7 +623,8 @@ fn results_that_cannot_be_written() {
 fn results_for_a_full_disk() {
     let folder = Folder::new("errors-full");
     let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
-    for args in [&["completions", "bash"][..], &["device", "add", "pump-7"], &["config", "show"]] {
+    let add = ["--quiet", "device", "add", "pump-7"];
+    for args in [&["completions", "bash"][..], &add, &["config", "show"]] {
         let mut command = stonechat(&folder, args);
         command.stdout(full.try_clone().expect("a handle"));
         assert_eq!(
