@@ -5,7 +5,7 @@ import type { Role, SessionState } from './api';
 import { Backoff } from './backoff';
 import { fleet } from './fleet.svelte';
 import { live } from './live.svelte';
-import { here, replace, route } from './router.svelte';
+import { here, replace } from './router.svelte';
 
 const RANKS: Record<Role, number> = { viewer: 0, operator: 1, admin: 2 };
 
@@ -65,16 +65,17 @@ class Session {
   }
 
   /** Leads to the sign-in page, and from there back to where the person was. */
+  lead(): void {
+    const next = here();
+    replace(next === '/' ? '/sign-in' : `/sign-in?next=${encodeURIComponent(next)}`);
+  }
+
   private leave(ended: boolean): void {
     this.ended = ended && this.state === 'in';
     this.state = 'out';
     this.account = '';
     live.disconnect();
     fleet.stop();
-    const { page } = route();
-    if (page === 'sign-in' || page === 'set-up') return;
-    const next = here();
-    replace(next === '/' ? '/sign-in' : `/sign-in?next=${encodeURIComponent(next)}`);
   }
 }
 

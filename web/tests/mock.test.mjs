@@ -144,6 +144,8 @@ withMock('a session that ends leads to the sign-in page and back', { devices: 3,
 
 withMock('nobody is led to another site by signing in', { devices: 3, history: 30_000 }, async (page, mock) => {
   for (const next of ['//evil.example/', 'https://evil.example/', '/\\evil.example', 'javascript:alert(1)']) {
+    // The page before must not ask with a session that has ended.
+    await page.goto('about:blank');
     Object.assign(mock.who, { account: null, role: null });
     await page.goto(`/sign-in?next=${encodeURIComponent(next)}`);
     await page.getByTestId('sign-in-name').fill('anna');
