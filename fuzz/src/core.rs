@@ -1,10 +1,12 @@
 //! Decoders of the core.
 
+use std::cell::RefCell;
+
 use stonechat_core::detector::{Detector, format};
 use stonechat_core::limits::{MESSAGE_LEN_MAX, MESSAGE_RECORDS_MAX};
 use stonechat_core::link::frame::{self, Delimited, Frame};
 use stonechat_core::link::message::Message;
-use stonechat_core::link::{HANDSHAKE_RANDOM_LEN, KEY_LEN, Link, SecretKey};
+use stonechat_core::link::{HANDSHAKE_RANDOM_LEN, KEY_LEN, Link, LinkError, SecretKey};
 use stonechat_core::pipeline::Pipeline;
 use stonechat_core::provision::{PROVISION_LEN, Provision, ProvisionError};
 use stonechat_core::wire::packet::Packet;
@@ -81,16 +83,31 @@ pub(crate) fn frames(bytes: &[u8]) {
     }
 }
 
+thread_local! {
+    /// A device that has said hello: kept, as that takes longer than all the rest.
+    static WAITING: RefCell<Option<Link>> = const { RefCell::new(None) };
+}
+
 /// What somebody sends to a device that has just said hello.
 pub(crate) fn link(bytes: &[u8]) {
+    let mut frame = bytes.to_vec();
+    WAITING.with_borrow_mut(|waiting| {
+        let link = waiting.get_or_insert_with(said_hello);
+        let opened = link.open(1, &mut frame);
+        assert!(!link.is_established(), "nobody but the server can finish the handshake");
+        if !matches!(opened, Err(LinkError::Malformed | LinkError::UnknownSession)) {
+            *waiting = None;
+        }
+    });
+}
+
+fn said_hello() -> Link {
     const DEVICE: [u8; KEY_LEN] = [7; KEY_LEN];
     const SERVER: [u8; KEY_LEN] = [9; KEY_LEN];
     let server = SecretKey::from_bytes(SERVER).public();
     let mut link = Link::new(SecretKey::from_bytes(DEVICE), server);
-    let _ = link.hello(0, [5; HANDSHAKE_RANDOM_LEN]);
-    let mut frame = bytes.to_vec();
-    let _ = link.open(1, &mut frame);
-    assert!(!link.is_established(), "nobody but the server can finish the handshake");
+    link.hello(0, [5; HANDSHAKE_RANDOM_LEN]).expect("the server's key is one");
+    link
 }
 
 /// The fields of a provisioning image under a right header.

@@ -1,6 +1,7 @@
 //! Codecs of the server.
 
 use stonechat_server::codec;
+use stonechat_server::legacy::Splitter;
 use stonechat_server::limits::READINGS_PER_MESSAGE_MAX;
 use stonechat_server::mqtt::packet::packets_of;
 
@@ -27,4 +28,15 @@ pub(crate) fn mqtt(bytes: &[u8]) {
     if let Ok(packets) = packets_of(bytes) {
         assert!(packets * PACKET_LEN_MIN <= bytes.len());
     }
+}
+
+/// A stream of old packets: where TCP cut it makes no difference.
+pub(crate) fn legacy_stream(bytes: &[u8]) {
+    let Some((&cut, stream)) = bytes.split_first() else { return };
+    let whole = Splitter::default().push(stream);
+    let (first, second) = stream.split_at(usize::from(cut).min(stream.len()));
+    let mut splitter = Splitter::default();
+    let mut parts = splitter.push(first);
+    parts.extend(splitter.push(second));
+    assert_eq!(parts, whole);
 }

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -62,25 +64,36 @@ pub fn run(root: &Path, names: &[String], effort: Effort) -> Result<Vec<Ran>> {
     let names = if names.is_empty() { &all } else { names };
     let program = build(root)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut all_ran, mut failed) = (Vec::new(), Vec::new());
-    for group in names.chunks(processors) {
-        let mut running = Vec::new();
-        for name in group {
-            running.push((name, start(root, &program, name, effort)?));
+    let waiting = Mutex::new(names.iter());
+    let next = || waiting.lock().ok()?.next();
+    let work = || -> Result<Vec<(Ran, Option<String>)>> {
+        let mut done = Vec::new();
+        while let Some(name) = next() {
+            done.push(finish(name, start(root, &program, name, effort)?)?);
         }
-        for (name, (mut child, log)) in running {
-            let status = child.wait()?;
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let ran = Ran::of(name, &text);
-            println!("{:<22} {:>10} inputs, {:>6} edges", ran.name, ran.runs, ran.edges);
-            all_ran.push(ran);
-            if !status.success() {
-                eprintln!("{}", failure(&text));
-                failed.push(format!("{name} ({})", log.display()));
-            }
-        }
-    }
+        Ok(done)
+    };
+    let done = thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join().expect("no panic"));
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    let (all_ran, failed): (Vec<_>, Vec<_>) = done.into_iter().flatten().unzip();
+    let failed: Vec<String> = failed.into_iter().flatten().collect();
     if failed.is_empty() { Ok(all_ran) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+/// Waits for a target and prints its line; with the place of its log if it failed.
+fn finish(name: &str, (mut child, log): (Child, PathBuf)) -> Result<(Ran, Option<String>)> {
+    let status = child.wait()?;
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let ran = Ran::of(name, &text);
+    println!("{:<22} {:>10} inputs, {:>6} edges", ran.name, ran.runs, ran.edges);
+    if status.success() {
+        return Ok((ran, None));
+    }
+    eprintln!("{}", failure(&text));
+    Ok((ran, Some(format!("{name} ({})", log.display()))))
 }
 
 /// Builds the program; the wrapper adds the flags to our crates, but not to their build scripts.

@@ -45,6 +45,8 @@ const README_ROWS: &[(&str, &str)] = &[
         "99th percentile of the acknowledgement at 10,000 a second of 1,000 devices",
     ),
     ("ingest.idle_tls_kb", "Memory of an idle connection within TLS, of 10,000"),
+    ("store.mariadb_readings_per_s", "Readings into MariaDB, a second"),
+    ("store.sqlite_bytes_per_reading", "A reading on disk, in SQLite"),
     ("ingest.sealed_per_s", "Sealed frames into SQLite, a second"),
     ("ingest.rsa_per_s", "Old RSA packets, a second"),
     ("crash.kills", "`kill -9` under full load"),
@@ -74,6 +76,8 @@ pub enum Part {
     Device,
     /// `cargo xtask bench ingest`.
     Ingest,
+    /// The stores alone.
+    Store,
     /// Ten million inputs for each decoder.
     Fuzz,
     /// Two hundred times `kill -9`.
@@ -127,6 +131,7 @@ fn measure(root: &Path, program: &Path, part: Part) -> Result<Vec<Row>> {
         Part::Train => benched(Name::Train, "train"),
         Part::Device => benched(Name::Device, "device"),
         Part::Ingest => benched(Name::Ingest, "ingest"),
+        Part::Store => stored(root),
         Part::Fuzz => fuzzed(root),
         Part::Crash => Ok(vec![crashed(root)?]),
         Part::Program => {
@@ -135,6 +140,16 @@ fn measure(root: &Path, program: &Path, part: Part) -> Result<Vec<Row>> {
             Ok(vec![row("program.bytes", bytes, "bytes", command), idle(program)?])
         }
     }
+}
+
+/// Takes what the tests named after the stores print.
+fn stored(root: &Path) -> Result<Vec<Row>> {
+    setup::debian(test::MARIADB_PACKAGES)?;
+    let mut tests = setup::cargo();
+    let args = ["test", "--quiet", "--release", "--package", "stonechat-server", "--lib"];
+    tests.current_dir(root).args(args).args(["--", "store::measure", "--ignored"]);
+    let rows = bench::rows(tests.args(["--nocapture", "--test-threads=1"]))?;
+    Ok(rows.iter().map(|row| bench_row(row, "cargo xtask measure store")).collect())
 }
 
 /// The inputs for each decoder.

@@ -2,6 +2,8 @@
 
 pub mod backup;
 mod downsample;
+#[cfg(test)]
+mod measure;
 pub mod mysql;
 pub mod record;
 mod spool;
@@ -163,6 +165,16 @@ pub struct ReadingsQuery {
     pub to_ms: i64,
     /// The most points of each channel.
     pub points_max: usize,
+}
+
+impl ReadingsQuery {
+    /// Chooses what the points are taken from: by the span of time that is asked for, as far as the
+    /// channel has anything in it.
+    fn resolution(&self, held_ms: Option<(i64, i64)>) -> Resolution {
+        let (first_ms, last_ms) = held_ms.unwrap_or((self.from_ms, self.to_ms));
+        let span_ms = self.to_ms.min(last_ms).saturating_sub(self.from_ms.max(first_ms));
+        Resolution::for_span(span_ms, self.points_max)
+    }
 }
 
 /// The readings of one channel, in the order of time.

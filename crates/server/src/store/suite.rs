@@ -559,6 +559,16 @@ async fn wide_spans(opener: &impl Opener) {
         };
         assert!(series.points.iter().all(measured), "only what was measured is shown");
     }
+    // Of a span that is wider than what was measured, all is shown that there is room for.
+    let query = ReadingsQuery {
+        device: "days".into(),
+        channels: vec!["a".into()],
+        from_ms: 0,
+        to_ms: i64::MAX,
+        points_max: 10_000,
+    };
+    let series = store.readings(query).await.expect("readable").remove(0);
+    assert_eq!((series.points.len(), series.downsampled), (4_001, false));
     store.close().await;
 }
 

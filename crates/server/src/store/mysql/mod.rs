@@ -23,7 +23,7 @@ mod schema;
 mod state;
 mod statement;
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;
 mod url;
 mod writer;
 

@@ -31,8 +31,6 @@ pub(super) async fn readings(
         .execute(&mut *connection)
         .await?;
     let mut transaction = connection.begin().await?;
-    let span_ms = query.to_ms.saturating_sub(query.from_ms);
-    let resolution = Resolution::for_span(span_ms, query.points_max);
     let mut series = Vec::with_capacity(channels.len());
     for channel in channels {
         let mut one = Series {
@@ -42,6 +40,8 @@ pub(super) async fn readings(
             downsampled: false,
             resolution: Resolution::Raw,
         };
+        let held = held_ms(&mut transaction, channel.row).await?;
+        let resolution = query.resolution(held);
         summaries(&mut transaction, channel.row, resolution, query, &mut one).await?;
         rows(&mut transaction, channel.row, resolution, query, &mut one).await?;
         one.points.sort_by_key(|&(time_ms, _)| time_ms);
@@ -52,6 +52,27 @@ pub(super) async fn readings(
     }
     transaction.commit().await?;
     Ok(series)
+}
+
+/// Returns the times of a channel's first and last readings, those included that are gone.
+async fn held_ms(
+    connection: &mut MySqlConnection,
+    channel: u32,
+) -> Result<Option<(i64, i64)>, Failure> {
+    let row = sqlx::query(
+        "SELECT MIN(first_ms), MAX(last_ms) FROM ( \
+         SELECT MIN(time_ms) AS first_ms, MAX(time_ms) AS last_ms FROM reading \
+         WHERE channel = ? UNION ALL \
+         SELECT MIN(start_ms), MAX(start_ms) FROM reading_summary \
+         WHERE channel = ? AND width_ms = ?) AS held",
+    )
+    .bind(channel)
+    .bind(channel)
+    .bind(Resolution::Hour.width_ms())
+    .fetch_one(connection)
+    .await?;
+    let (first_ms, last_ms): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(first_ms.zip(last_ms))
 }
 
 /// Adds the points that stand for readings which are gone.

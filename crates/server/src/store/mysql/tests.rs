@@ -20,14 +20,14 @@ use crate::store::{
     RecordClass, Records, Retention, Store, StoreError,
 };
 
-struct Site {
+pub(in crate::store) struct Site {
     server: Mariadb,
     database: String,
     folder: TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         let server = Mariadb::start();
         let database = "suite".to_owned();
         server.database(&database);
@@ -343,67 +343,5 @@ async fn older_readers_find_their_tables() {
         "sensor_id,device_id,sensor_type_id,sensor_name,alarm_min,alarm_max,sensor_min,\
          sensor_max,resolution,registered_at\n"
     );
-    store.close().await;
-}
-
-/// Writes many readings in batches, and reads the newest; prints what it took.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: cargo test --release -p stonechat-server --lib measures_batches -- --ignored --nocapture"]
-#[allow(clippy::print_stdout, reason = "a measurement")]
-async fn measures_batches() {
-    const DEVICES: u32 = 1_000;
-    const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
-    const READINGS_EACH: u32 = 20;
-    let rounds: u32 = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
-    let site = Site::new();
-    let store = Arc::new(site.store());
-    for device in 0..DEVICES {
-        with_device(&*store, &format!("d{device}")).await;
-    }
-    let make = |round: u32| -> Vec<Message> {
-        let one = |device: u32| {
-            let reading = |index: u32| Reading {
-                channel: Arc::from(CHANNELS[(index % 4) as usize]),
-                unit: Arc::from(""),
-                time_ms: 1_800_000_000_000 + i64::from(round * READINGS_EACH + index) * 100,
-                value: f64::from(round) + f64::from(index) / 100.0,
-            };
-            Message {
-                device: DeviceId::parse(&format!("d{device}")).expect("legal"),
-                readings: (0..READINGS_EACH).map(reading).collect(),
-                ..message(round, &[])
-            }
-        };
-        (0..DEVICES).map(one).collect()
-    };
-    assert!(store.append_all(make(0)).await.iter().all(is_new));
-    let batches: Vec<Vec<Message>> = (1..=rounds).map(make).collect();
-    let started = std::time::Instant::now();
-    let mut waiting = std::collections::VecDeque::new();
-    for batch in batches {
-        let store = store.clone();
-        waiting.push_back(tokio::spawn(async move { store.append_all(batch).await }));
-        if waiting.len() > 4 {
-            let done = waiting.pop_front().expect("some").await.expect("no panic");
-            assert!(done.iter().all(is_new));
-        }
-    }
-    for task in waiting {
-        assert!(task.await.expect("no panic").iter().all(is_new));
-    }
-    let took = started.elapsed();
-    let readings = rounds * DEVICES * READINGS_EACH;
-    println!(
-        "{readings} readings in {:.2} s: {:.0} a second",
-        took.as_secs_f64(),
-        f64::from(readings) / took.as_secs_f64()
-    );
-    assert!(store.spool().is_some_and(|spool| spool.spooled == 0));
-    let size = "SELECT table_name, table_rows, data_length, index_length \
-        FROM information_schema.tables WHERE table_schema = 'suite' AND table_name = 'reading'";
-    print!("{}", site.server.shell("suite", &format!("ANALYZE TABLE reading; {size}")));
-    let newest = "SET profiling = 1; SELECT COUNT(*) FROM (SELECT time_ms, value FROM reading \
-        WHERE channel = 77 ORDER BY time_ms DESC, ordinal DESC LIMIT 1000) AS newest; SHOW PROFILES";
-    print!("{}", site.server.shell("suite", newest));
     store.close().await;
 }

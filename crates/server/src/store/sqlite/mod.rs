@@ -16,8 +16,6 @@ mod extract;
 mod fleet;
 mod ledger;
 mod load;
-#[cfg(test)]
-mod measure;
 mod reader;
 mod records;
 mod registry;

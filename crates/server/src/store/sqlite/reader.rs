@@ -68,8 +68,8 @@ pub(super) fn readings(
     let (transaction, tails) = snapshot(connection, fleet, query).map_err(failed)?;
     let mut series = Vec::with_capacity(tails.len());
     for (row, mut one) in tails {
-        let span_ms = query.to_ms.saturating_sub(query.from_ms);
-        let wanted = Resolution::for_span(span_ms, query.points_max);
+        let held = held_ms(&transaction, row, &one.points).map_err(failed)?;
+        let wanted = query.resolution(held);
         let parts = parts(&transaction, row, wanted, query).map_err(failed)?;
         one.points.extend(chunks(&transaction, location, row, &parts, query)?);
         for (resolution, from_ms, to_ms) in parts.summaries {
@@ -93,6 +93,34 @@ pub(super) fn readings(
         series.push(one);
     }
     Ok(series)
+}
+
+/// Returns the times of a channel's first and last points, to a chunk or a block of summaries.
+fn held_ms(
+    connection: &Connection,
+    channel: i64,
+    tail: &[(i64, f64)],
+) -> rusqlite::Result<Option<(i64, i64)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM (SELECT start_ms, end_ms FROM chunk WHERE channel = ?1 \
+         ORDER BY end_ms LIMIT 1) UNION ALL \
+         SELECT * FROM (SELECT start_ms, end_ms FROM chunk WHERE channel = ?1 \
+         ORDER BY end_ms DESC LIMIT 1) UNION ALL \
+         SELECT * FROM (SELECT block_ms, block_ms FROM summary WHERE channel = ?1 \
+         AND resolution = ?2 ORDER BY block_ms LIMIT 1)",
+    )?;
+    let spans = statement
+        .query_map(params![channel, summaries::code(Resolution::Hour)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .chain(tail.iter().map(|&(time_ms, _)| Ok((time_ms, time_ms))));
+    let mut held: Option<(i64, i64)> = None;
+    for span in spans {
+        let (first_ms, last_ms) = span?;
+        let (first, last) = held.unwrap_or((first_ms, last_ms));
+        held = Some((first.min(first_ms), last.max(last_ms)));
+    }
+    Ok(held)
 }
 
 /// From what the points of a channel are taken, by time.

@@ -22,7 +22,7 @@ fn block_ms(resolution: Resolution) -> i64 {
     }
 }
 
-fn code(resolution: Resolution) -> i64 {
+pub(super) fn code(resolution: Resolution) -> i64 {
     i64::from(resolution == Resolution::Hour)
 }
 
