@@ -477,14 +477,16 @@ impl Document {
         Ok(Self { rows: rows.collect() })
     }
 
-    /// Puts rows in the place of those of the same name, new ones at the end.
+    /// Puts rows in the place of those of the same name, new ones at the end. A figure that stands
+    /// beside several peers has several rows.
     fn put(&mut self, rows: Vec<Row>, commit: &str) {
-        for row in rows {
-            let row = Row { commit: commit.to_owned(), ..row };
-            match self.rows.iter_mut().find(|old| old.name == row.name) {
-                Some(old) => *old = row,
-                None => self.rows.push(row),
-            }
+        for group in rows.chunk_by(|a, b| a.name == b.name) {
+            let name = &group[0].name;
+            let at = self.rows.iter().position(|old| old.name == *name);
+            self.rows.retain(|old| old.name != *name);
+            let at = at.unwrap_or(self.rows.len());
+            let stamped = group.iter().map(|row| Row { commit: commit.to_owned(), ..row.clone() });
+            self.rows.splice(at..at, stamped);
         }
     }
 

@@ -154,6 +154,8 @@ pub const MYSQL_BATCH_READINGS_MAX: usize = 32_768;
 pub const MYSQL_ROWS_PER_STATEMENT: usize = 1_024;
 /// The connections that read at one time.
 pub const MYSQL_READERS_MAX: u32 = 8;
+/// A connection that reads is asked whether it lives once it was idle for longer than this.
+pub const MYSQL_IDLE_TRUSTED: Duration = Duration::from_secs(1);
 /// How long connecting may take, and waiting for a connection that reads.
 pub const MYSQL_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a transaction may take before the database counts as away.

@@ -114,13 +114,14 @@ async fn newest(store: &dyn Store, load: &Load, name: &str) {
     let each = load.readings / load.channels;
     let rounds = (load.messages / DEVICES) as i64;
     let from_ms = START_MS + (rounds - (POINTS / each) as i64) * 1_000;
+    let to_ms = START_MS + rounds * 1_000;
     let mut times = Vec::new();
     for i in 0..1_000 {
         let query = ReadingsQuery {
             device: id(i * 7 % DEVICES).to_string(),
             channels: vec!["channel0".into()],
             from_ms,
-            to_ms: i64::MAX,
+            to_ms,
             points_max: POINTS,
         };
         let started = Instant::now();

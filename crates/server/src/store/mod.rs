@@ -168,8 +168,8 @@ pub struct ReadingsQuery {
 }
 
 impl ReadingsQuery {
-    /// Chooses what the points are taken from: by the span of time that is asked for, as far as the
-    /// channel has anything in it.
+    /// Chooses what the points are taken from: by the span of time that is asked for, and, where it is
+    /// known, by when the channel's first and last points were.
     fn resolution(&self, held_ms: Option<(i64, i64)>) -> Resolution {
         let (first_ms, last_ms) = held_ms.unwrap_or((self.from_ms, self.to_ms));
         let span_ms = self.to_ms.min(last_ms).saturating_sub(self.from_ms.max(first_ms));

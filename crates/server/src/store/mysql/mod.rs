@@ -48,8 +48,8 @@ use super::{
 };
 use crate::alarm::{Action, Alarm, Change};
 use crate::limits::{
-    LIVE_QUEUE_LEN, MYSQL_CONNECT_TIMEOUT, MYSQL_READERS_MAX, MYSQL_TRANSACTION_TIMEOUT,
-    SPOOL_BYTES_MAX, WRITER_QUEUE_LEN,
+    LIVE_QUEUE_LEN, MYSQL_CONNECT_TIMEOUT, MYSQL_IDLE_TRUSTED, MYSQL_READERS_MAX,
+    MYSQL_TRANSACTION_TIMEOUT, SPOOL_BYTES_MAX, WRITER_QUEUE_LEN,
 };
 
 pub use self::url::{BadDatabaseUrl, DatabaseUrl};
@@ -260,6 +260,16 @@ impl MysqlRecords {
                 .max_connections(MYSQL_READERS_MAX)
                 .acquire_timeout(MYSQL_CONNECT_TIMEOUT)
                 .after_connect(|connection, _| Box::pin(async { prepare(connection).await }))
+                // One that was used a moment ago need not be asked whether it lives.
+                .test_before_acquire(false)
+                .before_acquire(|connection, used| {
+                    Box::pin(async move {
+                        if used.idle_for > MYSQL_IDLE_TRUSTED {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .connect_lazy_with(place.options.clone());
             if self.migrates {
                 schema::migrate(&mut *pool.acquire().await?).await?;

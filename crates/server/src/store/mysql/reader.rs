@@ -27,10 +27,8 @@ pub(super) async fn readings(
     query: &ReadingsQuery,
 ) -> Result<Vec<Series>, Failure> {
     // Readings become summaries under way; both are seen as they were at one moment.
-    sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        .execute(&mut *connection)
-        .await?;
-    let mut transaction = connection.begin().await?;
+    let begin = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION READ ONLY";
+    let mut transaction = connection.begin_with(begin).await?;
     let mut series = Vec::with_capacity(channels.len());
     for channel in channels {
         let mut one = Series {
@@ -40,8 +38,10 @@ pub(super) async fn readings(
             downsampled: false,
             resolution: Resolution::Raw,
         };
-        let held = held_ms(&mut transaction, channel.row).await?;
-        let resolution = query.resolution(held);
+        let resolution = match query.resolution(None) {
+            Resolution::Raw => Resolution::Raw,
+            _ => query.resolution(held_ms(&mut transaction, channel.row).await?),
+        };
         summaries(&mut transaction, channel.row, resolution, query, &mut one).await?;
         rows(&mut transaction, channel.row, resolution, query, &mut one).await?;
         one.points.sort_by_key(|&(time_ms, _)| time_ms);

@@ -68,8 +68,10 @@ pub(super) fn readings(
     let (transaction, tails) = snapshot(connection, fleet, query).map_err(failed)?;
     let mut series = Vec::with_capacity(tails.len());
     for (row, mut one) in tails {
-        let held = held_ms(&transaction, row, &one.points).map_err(failed)?;
-        let wanted = query.resolution(held);
+        let wanted = match query.resolution(None) {
+            Resolution::Raw => Resolution::Raw,
+            _ => query.resolution(held_ms(&transaction, row, &one.points).map_err(failed)?),
+        };
         let parts = parts(&transaction, row, wanted, query).map_err(failed)?;
         one.points.extend(chunks(&transaction, location, row, &parts, query)?);
         for (resolution, from_ms, to_ms) in parts.summaries {
