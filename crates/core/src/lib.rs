@@ -4,7 +4,8 @@
 //! [`sample`], [`window`], [`features`], [`detector`], [`decision`] make up the [`pipeline`],
 //! which training, server, simulator and firmware all run; [`device`] wraps it into the whole
 //! application of a microcontroller; [`wire`] is what it says to the server, and [`link`] seals it
-//! on its way where there is no TLS. [`provision`] is what a device is told before it first connects.
+//! on its way where there is no TLS. [`provision`] is what a device is told before it first connects,
+//! and [`update`] is how its detector and its firmware are replaced from afar.
 //!
 //! Nothing here allocates, blocks, reads a clock, prints or panics on input.
 #![no_std]
@@ -19,5 +20,6 @@ pub mod link;
 pub mod pipeline;
 pub mod provision;
 pub mod sample;
+pub mod update;
 pub mod window;
 pub mod wire;

@@ -107,3 +107,22 @@ pub const SEALED_ACKNOWLEDGED_RUNS_MAX: usize = 64;
 pub const PROVISION_TEXT_LEN_MAX: usize = 255;
 /// The longest certificate or key in a provisioning image, in bytes.
 pub const PROVISION_VALUE_LEN_MAX: usize = 2_048;
+
+// Updates.
+
+/// The bytes of a release's chunk, all but the last.
+pub const RELEASE_CHUNK_LEN: usize = 1_024;
+/// The most hashes in the proof of a chunk.
+pub const RELEASE_PROOF_LEN_MAX: usize = 14;
+/// The largest image of a release in bytes: as many chunks as their proofs can tell apart.
+pub const RELEASE_IMAGE_LEN_MAX: u32 = (RELEASE_CHUNK_LEN as u32) << RELEASE_PROOF_LEN_MAX;
+/// The longest manifest or key document with its signatures, in bytes.
+pub const RELEASE_DOCUMENT_LEN_MAX: usize = 1_024;
+/// The longest hardware class or version in a manifest, in bytes.
+pub const RELEASE_TEXT_LEN_MAX: usize = 32;
+/// The most root keys of a key document, and the most signatures.
+pub const ROOT_KEYS_MAX: usize = 5;
+/// The most release keys of a key document.
+pub const RELEASE_KEYS_MAX: usize = 5;
+/// The most revoked keys that a key document names.
+pub const REVOKED_KEYS_MAX: usize = 16;

@@ -1,0 +1,4 @@
+//! Updates: documents and trees against vectors of other programs.
+
+mod documents;
+mod vectors;
