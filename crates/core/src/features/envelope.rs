@@ -11,7 +11,7 @@
 //! by their mean, less 1, are tapered by Hann's window and transformed: bin k lies at
 //! k rate / N hertz, up to a quarter of the rate. Without a unit: how deep the power is modulated.
 
-use super::fft::{Planes, Turn, power, unpack};
+use super::fft::{Planes, Turn, power, unpack_exchanged};
 use super::parameter::{Band, Bands, Lines};
 use super::{lanes, spectrum, time};
 
@@ -41,7 +41,7 @@ pub(super) fn compute(
     spectrum::load(samples, time::centre(samples), &mut planes.input());
     planes.transform(turn);
     let (plane, output) = planes.result();
-    unpack(&plane, turn, output);
+    unpack_exchanged(&plane, turn, output);
     let (first, end) = range.bins(half);
     let (first, end) = (first.clamp(1, half), end.min(half));
     for parts in output.chunks_exact_mut(half) {
@@ -53,9 +53,6 @@ pub(super) fn compute(
         input.copy_from_slice(output);
     }
     let mut planes = Planes::new(work, half);
-    // The inverse transform is the transform with real and imaginary parts exchanged.
-    let input = planes.input();
-    input.re.swap_with_slice(input.im);
     planes.transform(turn);
     let (plane, squared) = planes.result();
     let count = samples.len().div_ceil(2);
@@ -78,12 +75,11 @@ fn transform_envelope(
     work: &mut [f32],
 ) {
     let (free, squared) = work.split_at_mut(2 * half);
-    let envelope = &mut squared[..count];
-    for value in envelope.iter_mut() {
-        *value = if gain > 0.0 { *value * gain - 1.0 } else { 0.0 };
-    }
+    // Silence has no envelope.
+    let mean = if gain > 0.0 { 1.0 } else { 0.0 };
+    let modulation = |squared: f32| squared * gain - mean;
     let mut planes = Planes::new(free, half / 2);
-    spectrum::load_half_tapered(envelope, taper, &mut planes.input());
+    spectrum::load_half_tapered(&squared[..count], modulation, taper, &mut planes.input());
     planes.transform(turn);
     let (plane, powers) = planes.result();
     power(&plane, turn, powers);

@@ -279,11 +279,10 @@ fn radix_2(stride: usize, from: &Plane<'_>, to: &mut Plane<'_>) {
 }
 
 /// Writes X(k), k = 0 to `len` - 1, of 2 `len` samples, whose pairs were transformed, as two halves
-/// of `[len]`: real parts, then imaginary ones.
-pub(super) fn unpack(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
-    let (re, im) = output.split_at_mut(plane.re.len());
-    unpack_into(plane, turn, &mut re[..], |re, _| re);
-    unpack_into(plane, turn, &mut im[..plane.re.len()], |_, im| im);
+/// of `[len]`: imaginary parts, then real ones. Exchanged like this, the transform is the inverse one.
+pub(super) fn unpack_exchanged(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
+    let (im, re) = output.split_at_mut(plane.re.len());
+    unpack_into(plane, turn, [re, im], |re, im| [re, im]);
 }
 
 /// The transform of the even samples, and that of the odd ones turned by one sample.
@@ -297,40 +296,50 @@ fn take_apart(low: (f32, f32), high: (f32, f32), twiddle: (f32, f32)) -> ((f32, 
 /// Writes |X(k)|², k = 0 to `len`, of 2 `len` samples, whose pairs were transformed.
 pub(super) fn power(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
     let len = plane.re.len();
-    unpack_into(plane, turn, &mut output[..len], |re, im| re * re + im * im);
+    unpack_into(plane, turn, [&mut output[..len]], |re, im| [re * re + im * im]);
     let last = plane.re[0] - plane.im[0];
     output[len] = last * last;
 }
 
 /// Writes the real parts of X(k), k = 0 to `len` - 1.
 pub(super) fn real(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
-    unpack_into(plane, turn, &mut output[..plane.re.len()], |re, _| re);
+    unpack_into(plane, turn, [&mut output[..plane.re.len()]], |re, _| [re]);
 }
 
+/// Writes what `values` makes of each X(k), k = 0 to `len` - 1, into as many outputs.
 #[inline(always)]
-fn unpack_into(
+fn unpack_into<const N: usize>(
     plane: &Plane<'_>,
     turn: Turn<'_>,
-    output: &mut [f32],
-    value: impl Fn(f32, f32) -> f32,
+    mut outputs: [&mut [f32]; N],
+    values: impl Fn(f32, f32) -> [f32; N],
 ) {
     let len = plane.re.len();
     let half = len / 2;
     let step = turn.table.len() / (2 * len);
-    output[0] = value(plane.re[0] + plane.im[0], 0.0);
-    output[half] = value(plane.re[half], -plane.im[half]);
-    let (low, high) = output.split_at_mut(half);
-    let (low, high) = (&mut low[1..], &mut high[1..]);
+    let first = values(plane.re[0] + plane.im[0], 0.0);
+    let middle = values(plane.re[half], -plane.im[half]);
+    for (output, (first, middle)) in outputs.iter_mut().zip(first.into_iter().zip(middle)) {
+        (output[0], output[half]) = (first, middle);
+    }
+    let mut halves = outputs.map(|output| {
+        let (low, high) = output[..len].split_at_mut(half);
+        (&mut low[1..], &mut high[1..])
+    });
     let (re_low, re_high) = (&plane.re[1..half], &plane.re[half + 1..len]);
     let (im_low, im_high) = (&plane.im[1..half], &plane.im[half + 1..len]);
     let (cosines, sines) = (&turn.cosines()[step..], &turn.sines()[step..]);
-    let last = low.len();
+    let last = half - 1;
     let mut one = |k: usize, twiddle: (f32, f32)| {
         let mirrored = last - 1 - k;
         let (even, odd) =
             take_apart((re_low[k], im_low[k]), (re_high[mirrored], im_high[mirrored]), twiddle);
-        low[k] = value(even.0 + odd.0, even.1 + odd.1);
-        high[mirrored] = value(even.0 - odd.0, odd.1 - even.1);
+        let low = values(even.0 + odd.0, even.1 + odd.1);
+        let high = values(even.0 - odd.0, odd.1 - even.1);
+        for (index, output) in halves.iter_mut().enumerate() {
+            output.0[k] = low[index];
+            output.1[mirrored] = high[index];
+        }
     };
     if step == 1 {
         for k in 0..last {

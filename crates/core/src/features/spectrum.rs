@@ -55,18 +55,28 @@ fn load_tapered(samples: &[f32], taper: &[f32], centre: f32, input: &mut Plane<'
     load_rest(pairs.len(), last.map(|(last, weight)| (last - centre) * weight), input);
 }
 
-/// As [`load_tapered`], with every other weight of the taper.
-pub(super) fn load_half_tapered(samples: &[f32], taper: &[f32], input: &mut Plane<'_>) {
+/// Loads `value` of each sample, times every other weight of the taper.
+#[inline(always)]
+pub(super) fn load_half_tapered(
+    samples: &[f32],
+    value: impl Fn(f32) -> f32,
+    taper: &[f32],
+    input: &mut Plane<'_>,
+) {
     let (pairs, rest) = samples.as_chunks::<2>();
-    let values = pairs.iter().zip(taper.chunks(4));
+    let (weights, rest_weights) = taper.as_chunks::<4>();
+    let values = pairs.iter().zip(weights);
     for (((pair, weights), re), im) in values.zip(&mut *input.re).zip(&mut *input.im) {
-        // The last chunk may lack the weight that is left out.
-        if let [even, _, odd, ..] = weights {
-            (*re, *im) = (pair[0] * even, pair[1] * odd);
-        }
+        (*re, *im) = (value(pair[0]) * weights[0], value(pair[1]) * weights[2]);
+    }
+    // The last pair may lack the weight that is left out, and be no pair.
+    let mut filled = pairs.len().min(weights.len());
+    if let (Some(pair), [even, _, odd]) = (pairs.get(filled), rest_weights) {
+        (input.re[filled], input.im[filled]) = (value(pair[0]) * even, value(pair[1]) * odd);
+        filled += 1;
     }
     let last = rest.first().zip(taper.get(4 * pairs.len()));
-    load_rest(pairs.len(), last.map(|(last, weight)| last * weight), input);
+    load_rest(filled, last.map(|(last, weight)| value(*last) * weight), input);
 }
 
 /// Writes a last sample without a pair, and zeros.
