@@ -267,6 +267,8 @@ pub const LEGACY_STOP_GRACE: Duration = Duration::from_secs(5);
 // Identity.
 /// How often the directory of devices looks whether another process changed it.
 pub const DIRECTORY_POLL: Duration = Duration::from_millis(250);
+/// A device that is not known makes the directory look at once, but not more often than this.
+pub const DIRECTORY_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// The most records that the directory reads at one time.
 pub const DIRECTORY_PAGE: usize = 1_000;
 /// The most credentials of one kind that a device has at one time.

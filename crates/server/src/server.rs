@@ -20,7 +20,7 @@ use crate::clock::now_ms;
 use crate::codec::latent::Decoders;
 use crate::identity::listener::TlsListener;
 use crate::identity::tls::{ClientCertificates, server_config};
-use crate::identity::{Addresses, Directory, Enroller, KeyError, Registry, ServerKeys};
+use crate::identity::{Addresses, Directory, Enroller, KeyError, Ports, Registry, ServerKeys};
 use crate::ingest::Ingest;
 use crate::legacy::{self, BadPacketKey, Legacy, PacketKey};
 use crate::limits::{
@@ -156,7 +156,13 @@ impl Server {
         let sealed_addr = sealed.address();
         let registry = Registry::within(store.clone(), directory.clone());
         let host = settings.allowed_hosts.first().map_or("localhost", String::as_str);
-        let addresses = Addresses::at(host, mqtts_addr, https_addr, sealed_addr);
+        let [mqtts, https_port, sealed_port] = [mqtts_addr, https_addr, sealed_addr]
+            .map(|address| address.map(|address| address.port()));
+        let ports = Ports { mqtts, https: https_port, sealed: sealed_port };
+        if let Err(error) = ports.announce(&*store).await {
+            warn!(%error, "bundles that are made now will not know where this server speaks");
+        }
+        let addresses = Addresses::at(host, ports);
         let enroller = Enroller::new(registry.clone(), keys.clone(), addresses);
         let (ending, ended) = watch::channel(false);
         let context = Context {

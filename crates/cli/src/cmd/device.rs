@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use stonechat_server::identity::{
-    Addresses, BundleServer, CredentialKind, IdentityError, Registry, ServerKeys,
+    Addresses, BundleServer, CredentialKind, IdentityError, Ports, Registry, ServerKeys,
 };
 use stonechat_server::store::{Records, records_beside};
 use stonechat_server::{DeviceId, Settings};
@@ -101,7 +101,13 @@ impl Place {
     }
 
     /// Describes the server to a device that reaches it as `host`.
-    fn server(&self, keys: &ServerKeys, host: Option<&str>, output: &Output) -> BundleServer {
+    /// Where it speaks, the settings say, or else the server that started last.
+    async fn server(
+        &self,
+        keys: &ServerKeys,
+        host: Option<&str>,
+        output: &Output,
+    ) -> anyhow::Result<BundleServer> {
         let first = self.settings.allowed_hosts.first().map(String::as_str);
         let host = host.or(first).unwrap_or("localhost");
         if !keys.names().iter().any(|name| name.eq_ignore_ascii_case(host)) {
@@ -110,14 +116,18 @@ impl Place {
                  there; add it to `allowed_hosts` in the settings"
             ));
         }
-        let addresses = Addresses::of(&self.settings, host);
+        let mut ports = Ports::of(&self.settings);
+        if ports == Ports::default() {
+            ports = Ports::announced(&*self.records).await?;
+        }
+        let addresses = Addresses::at(host, ports);
         if addresses == Addresses::default() {
             output.warn(
-                "the settings name no encrypted listener, so that the bundle holds no address; \
-                 set `mqtts` or `https`",
+                "the server has no encrypted listener, so that the bundle holds no address; \
+                 set `mqtts`, `https` or `sealed`",
             );
         }
-        BundleServer::of(keys, addresses)
+        Ok(BundleServer::of(keys, addresses))
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn decode(
         let unnamed = || refuse(StatusCode::BAD_REQUEST, "Name the device: /decode?device=ID");
         return if is_nobody { unproven() } else { unnamed() };
     };
-    let id = match device_of(&context, &principal, &headers, &device) {
+    let id = match device_of(&context, &principal, &headers, &device).await {
         Ok(id) => id,
         Err(Denied::Unproven) => return unproven(),
         Err(Denied::Unknown) => return refuse(StatusCode::NOT_FOUND, "There is no such device"),

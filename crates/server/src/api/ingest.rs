@@ -52,7 +52,7 @@ pub(super) enum Denied {
 
 /// Finds the device for which a request speaks: by the device's own token, or by the API token of
 /// a gateway, which speaks for every device that is not shut out. Why it is refused goes to the log.
-pub(super) fn device_of(
+pub(super) async fn device_of(
     context: &Context,
     principal: &Principal,
     headers: &HeaderMap,
@@ -64,7 +64,7 @@ pub(super) fn device_of(
         return Ok(entry.id.clone());
     }
     let token = bearer(headers).ok_or(Denied::Unproven)?;
-    match context.directory.admit_token(id, token.as_bytes()) {
+    match context.directory.admit(|known| known.admit_token(id, token.as_bytes())).await {
         Ok(Admission { device, .. }) => Ok(device),
         Err(refusal) => {
             tracing::warn!(device = id, reason = %refusal, "refused readings by HTTP");
@@ -89,7 +89,7 @@ pub(super) async fn take(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Response> {
-    let device = match device_of(&context, &principal, &headers, &id) {
+    let device = match device_of(&context, &principal, &headers, &id).await {
         Ok(device) => device,
         Err(Denied::Unproven) => {
             let detail = "no such device, or not its token: `authorization: Bearer TOKEN`";

@@ -3,7 +3,6 @@
 //! As TOML it is for computers and people, as [an image](stonechat_core::provision) for the flash
 //! of a chip. Both hold secrets and belong to the device alone.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -17,6 +16,7 @@ use super::keys::ServerKeys;
 use super::tls::{TlsError, Trust, client_config};
 use crate::device::DeviceId;
 use crate::settings::{Listen, Settings};
+use crate::store::{Expected, RecordChange, RecordClass, Records, StoreError};
 
 /// The version of the bundle.
 pub const BUNDLE_FORMAT: u32 = 1;
@@ -62,6 +62,20 @@ pub struct Addresses {
     pub sealed: Option<String>,
 }
 
+/// The ports at which a server speaks encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// MQTT over TLS 1.3.
+    pub mqtts: Option<u16>,
+    /// HTTPS.
+    pub https: Option<u16>,
+    /// The sealed session over TCP.
+    pub sealed: Option<u16>,
+}
+
+/// Under which key of the settings' records a server says at which ports it speaks.
+const PORTS_KEY: &str = "server-ports";
+
 /// By what a device proves itself.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,35 +113,53 @@ pub enum BundleError {
     Image(#[from] ProvisionError),
 }
 
-impl Addresses {
-    /// Returns where a server with these settings speaks, if devices reach it as `host`.
+impl Ports {
+    /// Returns the ports that the settings name.
     #[must_use]
-    pub fn of(settings: &Settings, host: &str) -> Self {
-        let [mqtts, https, sealed] =
-            [settings.mqtts, settings.https, settings.sealed].map(Listen::address);
-        Self::at(host, mqtts, https, sealed)
+    pub fn of(settings: &Settings) -> Self {
+        let port = |listen: Listen| listen.address().map(|address| address.port());
+        Self {
+            mqtts: port(settings.mqtts),
+            https: port(settings.https),
+            sealed: port(settings.sealed),
+        }
     }
 
-    /// Returns where a server speaks that listens at these ports, if devices reach it as `host`.
+    /// Writes them into the records, for whoever makes bundles beside the server.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn announce(&self, records: &dyn Records) -> Result<(), StoreError> {
+        let body = serde_json::to_string(self).expect("ports are numbers");
+        let put = RecordChange::put(RecordClass::Setting, PORTS_KEY, Expected::Any, body);
+        records.change_records(vec![put]).await.map(|_| ())
+    }
+
+    /// Reads what the server that started last announced.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn announced(records: &dyn Records) -> Result<Self, StoreError> {
+        let record = records.record(RecordClass::Setting, PORTS_KEY).await?;
+        let body = record.and_then(|record| record.body);
+        Ok(body.and_then(|body| serde_json::from_str(&body).ok()).unwrap_or_default())
+    }
+}
+
+impl Addresses {
+    /// Returns where a server speaks at these ports, if devices reach it as `host`.
     #[must_use]
-    pub fn at(
-        host: &str,
-        mqtts: Option<SocketAddr>,
-        https: Option<SocketAddr>,
-        sealed: Option<SocketAddr>,
-    ) -> Self {
+    pub fn at(host: &str, ports: Ports) -> Self {
         let host = if host.contains(':') && !host.starts_with('[') {
             format!("[{host}]")
         } else {
             host.to_owned()
         };
-        let at = |listening: Option<SocketAddr>| {
-            listening.map(|address| format!("{host}:{}", address.port()))
-        };
+        let at = |port: Option<u16>| port.map(|port| format!("{host}:{port}"));
         Self {
-            mqtts: at(mqtts),
-            https: at(https).map(|it| format!("https://{it}")),
-            sealed: at(sealed),
+            mqtts: at(ports.mqtts),
+            https: at(ports.https).map(|it| format!("https://{it}")),
+            sealed: at(ports.sealed),
         }
     }
 }

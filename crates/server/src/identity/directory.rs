@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
@@ -16,7 +17,7 @@ use super::entry::{Credential, DeviceEntry};
 use super::hex;
 use crate::clock::now_ms;
 use crate::device::DeviceId;
-use crate::limits::{DIRECTORY_PAGE, DIRECTORY_POLL};
+use crate::limits::{DIRECTORY_LOOK_INTERVAL, DIRECTORY_PAGE, DIRECTORY_POLL};
 use crate::store::{Record, RecordClass, Records, StoreError};
 
 /// A device that proved its identity.
@@ -62,6 +63,8 @@ pub struct Directory {
     index: RwLock<Index>,
     /// The revision up to which the index follows the records. One reader at a time.
     followed: Mutex<u64>,
+    /// When somebody who is not known last made the directory look.
+    looked: parking_lot::Mutex<Option<Instant>>,
     changes: watch::Sender<u64>,
 }
 
@@ -84,6 +87,7 @@ impl Directory {
             records,
             index: RwLock::default(),
             followed: Mutex::new(0),
+            looked: parking_lot::Mutex::default(),
             changes: watch::Sender::new(0),
         });
         directory.read_all().await?;
@@ -162,6 +166,32 @@ impl Directory {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Lets a device in as `attempt` does. Before it is refused, the directory looks whether another
+    /// process added it a moment ago.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why not.
+    pub async fn admit(
+        &self,
+        attempt: impl Fn(&Self) -> Result<Admission, Refusal>,
+    ) -> Result<Admission, Refusal> {
+        let admitted = attempt(self);
+        if admitted.is_ok() || !self.may_look() || self.refresh().await.is_err() {
+            return admitted;
+        }
+        attempt(self)
+    }
+
+    /// Whoever is refused again and again must not keep the store busy.
+    fn may_look(&self) -> bool {
+        let mut looked = self.looked.lock();
+        let may = looked.is_none_or(|then| then.elapsed() >= DIRECTORY_LOOK_INTERVAL);
+        if may {
+            *looked = Some(Instant::now());
+        }
+        may
     }
 
     /// Takes in what changed in the records since the last look.

@@ -24,7 +24,7 @@ pub mod tls;
 mod tests;
 
 pub use authority::{Authority, AuthorityError};
-pub use bundle::{Addresses, Bundle, BundleCredentials, BundleError, BundleServer};
+pub use bundle::{Addresses, Bundle, BundleCredentials, BundleError, BundleServer, Ports};
 pub use directory::{Admission, Directory, Refusal};
 pub use enrol::{EnrolError, EnrolRequest, Enrolled, Enroller, Ticket};
 pub use entry::{

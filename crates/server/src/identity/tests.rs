@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use super::*;
 use crate::clock::now_ms;
 use crate::device::{DeviceId, Token};
-use crate::limits::DEVICE_VALIDITY;
+use crate::limits::{DEVICE_VALIDITY, DIRECTORY_LOOK_INTERVAL};
 use crate::store::{Expected, Record, RecordChange, RecordClass, Records, StoreError};
 
 /// Records that are gone with the process.
@@ -128,6 +128,32 @@ async fn a_change_by_another_process_is_seen_by_itself() {
     beside.revoke(&id("pump")).await.expect("there");
     changed(&mut changes).await;
     assert!(!directory.is_current(&admission));
+}
+
+#[tokio::test]
+async fn a_device_that_was_added_a_moment_ago_is_let_in() {
+    let (directory, _, beside, _) = site().await;
+    let attempt = |token: &Token| {
+        let token = token.reveal().to_owned();
+        move |known: &Directory| known.admit_token("pump", token.as_bytes())
+    };
+    let stranger = directory.admit(|known| known.admit_token("pump", b"")).await;
+    assert_eq!(refusal(stranger), Refusal::UnknownDevice);
+    tokio::time::sleep(2 * DIRECTORY_LOOK_INTERVAL).await;
+    let token = beside.add(&id("pump")).await.expect("new");
+    directory.admit(attempt(&token)).await.expect("known at once");
+}
+
+#[tokio::test]
+async fn a_server_says_where_it_speaks() {
+    let (_, _, _, records) = site().await;
+    assert_eq!(Ports::announced(&*records).await.expect("readable"), Ports::default());
+    let ports = Ports { mqtts: Some(8_883), https: None, sealed: Some(12_352) };
+    ports.announce(&*records).await.expect("written");
+    assert_eq!(Ports::announced(&*records).await.expect("readable"), ports);
+    let addresses = Addresses::at("::1", ports);
+    assert_eq!(addresses.mqtts.as_deref(), Some("[::1]:8883"));
+    assert_eq!((addresses.https, addresses.sealed.as_deref()), (None, Some("[::1]:12352")));
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let mut answers = Answers::new(connect.version, connect.packet_len_max);
-    let admission = match door::admit(&house.directory, &connect, certificate.as_deref()) {
+    let admission = match door::admit(&house.directory, &connect, certificate.as_deref()).await {
         Ok(admission) => admission,
         Err((refusal, reason)) => {
             count(&house.counters.refused);

@@ -7,7 +7,7 @@ use crate::topic;
 
 /// Finds who a client is: by its certificate if it showed one, else by user name and token. A
 /// client learns only that it was refused; the reason is for the log.
-pub(super) fn admit(
+pub(super) async fn admit(
     directory: &Directory,
     connect: &Connect,
     certificate: Option<&[u8]>,
@@ -17,7 +17,7 @@ pub(super) fn admit(
         return Err((Refusal::Method, "an authentication that is not spoken here".to_owned()));
     }
     let admission = match certificate {
-        Some(certificate) => directory.admit_certificate(certificate),
+        Some(certificate) => directory.admit(|known| known.admit_certificate(certificate)).await,
         None => {
             let Some(user_name) = connect.user_name.as_deref() else {
                 return Err(refused("neither certificate nor user name"));
@@ -25,7 +25,7 @@ pub(super) fn admit(
             let Some(token) = connect.password.as_deref() else {
                 return Err(refused("no password"));
             };
-            directory.admit_token(user_name, token)
+            directory.admit(|known| known.admit_token(user_name, token)).await
         }
     };
     let admission = admission.map_err(|refusal| refused(&refusal.to_string()))?;

@@ -212,21 +212,22 @@ impl AddArgs {
         let keys = place.keys().await?;
         let files = self.files.create()?;
         let credentials = provision(&mut entry, &keys, &self.files.wanted(Duration::ZERO), now_ms)?;
-        let server = self.server(place, &keys, output);
+        let server = describe(place, &keys, &self.files, output).await?;
         place.registry.insert(entry).await.map_err(hinted)?;
         hand_over(&id, server, credentials, (&self.files, files), output)
     }
-
-    fn server(&self, place: &Place, keys: &ServerKeys, output: &Output) -> BundleServer {
-        describe(place, keys, &self.files, output)
-    }
 }
 
-fn describe(place: &Place, keys: &ServerKeys, files: &FileArgs, output: &Output) -> BundleServer {
+async fn describe(
+    place: &Place,
+    keys: &ServerKeys,
+    files: &FileArgs,
+    output: &Output,
+) -> anyhow::Result<BundleServer> {
     if files.is_wanted() {
-        place.server(keys, files.host.as_deref(), output)
+        place.server(keys, files.host.as_deref(), output).await
     } else {
-        BundleServer::of(keys, Default::default())
+        Ok(BundleServer::of(keys, Default::default()))
     }
 }
 
@@ -262,7 +263,7 @@ impl RotateArgs {
         runtime()?.block_on(async {
             let keys = place.keys().await?;
             let files = self.files.create()?;
-            let server = describe(&place, &keys, &self.files, output);
+            let server = describe(&place, &keys, &self.files, output).await?;
             let wanted = self.files.wanted(self.overlap);
             let made = place.registry.change(&id, "device.rotate", |entry| {
                 provision(entry, &keys, &wanted, now_ms()).map_err(IdentityError::from)

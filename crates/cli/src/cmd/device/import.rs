@@ -81,7 +81,7 @@ impl ImportArgs {
         output: &Output,
     ) -> anyhow::Result<()> {
         let keys = place.keys().await?;
-        let server = place.server(&keys, self.host.as_deref(), output);
+        let server = place.server(&keys, self.host.as_deref(), output).await?;
         let kinds = if self.kinds.is_empty() {
             vec![CredentialKind::Token, CredentialKind::Certificate, CredentialKind::LinkKey]
         } else {

@@ -81,6 +81,13 @@ pub(super) struct Writer {
     sweeping: bool,
 }
 
+/// Connects, and brings the schema up to date.
+async fn connect(place: &Place) -> Result<MySqlConnection, Failure> {
+    let mut connection = place.connect().await?;
+    schema::migrate(&mut connection).await?;
+    Ok(connection)
+}
+
 impl Writer {
     /// Connects, and starts the thread, which ends with [`Command::Close`] or when no sender is
     /// left. It has a runtime of its own, so that waiting for the disk holds nobody else up.
@@ -104,13 +111,14 @@ impl Writer {
         let shown = place.clone();
         let work = move || {
             runtime.block_on(async {
-                let mut connection = match place.connect().await {
+                let connection = match connect(&place).await {
                     Ok(connection) => connection,
-                    Err(failure) => return drop(opened.send(Err(place.error(failure)))),
+                    Err(failure) => {
+                        // The spool is free for the next one when the answer is there.
+                        drop(spool);
+                        return drop(opened.send(Err(place.error(failure))));
+                    }
                 };
-                if let Err(failure) = schema::migrate(&mut connection).await {
-                    return drop(opened.send(Err(place.error(failure))));
-                }
                 let mut writer = Self {
                     place,
                     spool,
@@ -128,7 +136,7 @@ impl Writer {
                 // Whoever opens the store still waits for the answer.
                 let _ = opened.send(Ok(()));
                 let done = writer.run(commands).await;
-                // The spool is free for the next one when the answer is there.
+                // The spool is free again here, too.
                 drop(writer);
                 if let Some(done) = done {
                     let _ = done.send(());
