@@ -8,6 +8,8 @@ canonical form, trees by the text of RFC 9162; nothing of Stonechat takes part.
 
 import hashlib
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import cbor2
@@ -288,6 +290,45 @@ def tree_case(length: int) -> dict:
     return {"image_len": length, "root": root(chunks).hex(), "digest": hashlib.sha256(image).hexdigest(), "proofs": proofs}
 
 
+# Messages and flash, from the byte tables in docs/updates.md.
+
+
+def messages() -> dict:
+    release, other = drawn("release", 8), drawn("other release", 8)
+    proof = [drawn("proof 0"), drawn("proof 1")]
+    header = lambda kind: struct.pack("<BB", 1, kind)
+    chunk = struct.pack("<8sIBB", release, 1234, len(proof), 0) + b"".join(proof) + b"the chunk"
+    wanted = bytearray(32)
+    for index in (100, 101, 108, 355):
+        wanted[(index - 100) // 8] |= 1 << ((index - 100) % 8)
+    status = struct.pack("<BBBB8sQQQIII", 1, 1, 0, 16, release, 7, 9, 3, 400, 5, 100)
+    return {
+        "release": release.hex(),
+        "other": other.hex(),
+        "proof": [hash.hex() for hash in proof],
+        "keys": (header(1) + b"a key document").hex(),
+        "offer": (header(2) + b"a manifest").hex(),
+        "chunk": (header(3) + chunk).hex(),
+        "seen": (header(4) + release).hex(),
+        "cancel": (header(5) + release).hex(),
+        "ask": header(6).hex(),
+        "later": (header(7) + b"?").hex(),
+        "status": (header(16) + status + bytes(wanted) + other + bytes([12])).hex(),
+        "wanted": [100, 101, 108, 355],
+    }
+
+
+def flash(manifest: dict) -> dict:
+    """The first record of a journal, and the document, after a device has taken an offer."""
+    release = bytes.fromhex(manifest["id"])
+    record = b"SCUJ" + struct.pack("<IBBBBB3x8sQQ", 1, 1, 1, 0, 0, 0, release, manifest["sequence"], 0)
+    record += b"\xff" * 20
+    record += struct.pack("<I", zlib.crc32(record))
+    signed = bytes.fromhex(manifest["signed"])
+    document = b"SCDC" + struct.pack("<II", len(signed), zlib.crc32(signed)) + b"\xff" * 20 + signed
+    return {"record": record.hex(), "document": document.hex()}
+
+
 def main() -> None:
     check_published_roots()
     image = drawn("image 5000", 5000)
@@ -318,6 +359,8 @@ def main() -> None:
         "forged_key_documents": forged_keys(),
         "trees": [tree_case(length) for length in (1, 1024, 1025, 3072, 5000, 7 * 1024 + 1, 65536, 100_001)],
     }
+    vectors["messages"] = messages()
+    vectors["flash"] = flash(vectors["manifests"][0])
     path = Path(__file__).parent.parent / "update.json"
     path.write_text(json.dumps(vectors, indent=1) + "\n")
 

@@ -126,3 +126,23 @@ pub const ROOT_KEYS_MAX: usize = 5;
 pub const RELEASE_KEYS_MAX: usize = 5;
 /// The most revoked keys that a key document names.
 pub const REVOKED_KEYS_MAX: usize = 16;
+/// Flash is read and written in units of so many bytes; a flash's own units divide it.
+pub const UPDATE_FLASH_UNIT_LEN: usize = 32;
+/// The most records in one block of an updater's journal.
+pub const UPDATE_JOURNAL_RECORDS_MAX: u32 = 64;
+/// The time without a new chunk after which a release is given up.
+pub const UPDATE_RECEIVING_TIME_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+/// The time that hashing an image may take.
+pub const UPDATE_VERIFYING_TIME_MAX_MS: u64 = 10 * 60 * 1_000;
+/// The time that a device may wait before it switches to a release.
+pub const UPDATE_STAGED_TIME_MAX_MS: u64 = 60 * 60 * 1_000;
+/// The time in which a release on trial has to be found healthy, from each start on.
+pub const UPDATE_TRIAL_TIME_MAX_MS: u64 = 10 * 60 * 1_000;
+/// The most starts of a device whose release is on trial.
+pub const UPDATE_TRIAL_BOOTS_MAX: u8 = 3;
+/// The most chunks that a server sends after a status before it waits for the next.
+pub const UPDATE_WINDOW_LEN: u8 = 16;
+/// The new chunks after which a device sends its status.
+pub const UPDATE_STATUS_CHUNKS: u8 = 8;
+/// The time after which a device that receives sends its status again.
+pub const UPDATE_STATUS_TIME_MS: u64 = 30 * 1_000;

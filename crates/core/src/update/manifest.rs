@@ -10,7 +10,7 @@
 //! | 5 | text | version to show, 1 to 32 of `A-Z a-z 0-9 - _ . +` |
 //! | 6 | uint | length of the image in bytes, from 1 |
 //! | 7 | uint | length of a chunk, 1,024 |
-//! | 8 | bytes | root of the hash tree over the chunks ([`tree`](super::tree)) |
+//! | 8 | bytes | root of the hash tree over the chunks ([`tree`]) |
 //! | 9 | bytes | SHA-256 of the image |
 //! | 10 | map | what the device needs, absent for nothing |
 //! | 10.1 | uint | version of the detector file |

@@ -3,25 +3,36 @@
 //! A release is an image (a detector file, or firmware) and its [`manifest`]: who may take it, what
 //! it needs, and its hashes, signed with a release key. Which keys those are says the key document
 //! of [`trust`], which root keys sign. The image travels in chunks, each of which proves by the
-//! hash [`tree`] that it belongs to the release; `transfer` has the messages. On the device the
-//! `Updater` writes them to the slot that does not run, and switches, tries and confirms, with a
-//! `journal` that survives a power cut at any moment.
+//! hash [`tree`] that it belongs to the release; [`transfer`] has the messages. On the device the
+//! [`Updater`] writes them to the slot that does not run, and switches, tries and confirms, with a
+//! journal that survives a power cut at any moment.
 //!
 //! Signing happens elsewhere, with keys that no device and no server has: [`cose`] says what is to
 //! be signed and puts the signature into its envelope.
 
+mod agent;
 mod cbor;
 pub mod cose;
+mod journal;
+mod key_store;
 pub mod manifest;
+mod slots;
+pub mod transfer;
 pub mod tree;
 pub mod trust;
+mod updater;
 
 use core::fmt;
 
 use sha2::{Digest, Sha256};
 
+pub use agent::{Agent, AgentConfig};
+pub use journal::State;
+pub use key_store::KeyStore;
 pub use manifest::{Dependencies, Manifest, SignedManifest};
+pub use slots::{Layout, Region};
 pub use trust::KeyDocument;
+pub use updater::{Config, Event, Updater};
 
 /// The number of the feature set that this crate computes; a detector can ask for one. It grows
 /// whenever a kind of feature or an engine is added.
@@ -146,11 +157,13 @@ pub enum Reason {
     Running = 26,
     /// What was asked for does not fit the state.
     WrongState = 27,
+    /// The release is for another component.
+    OtherComponent = 28,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers from 1.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Malformed,
         Self::UnknownKey,
         Self::RevokedKey,
@@ -178,6 +191,7 @@ impl Reason {
         Self::Interrupted,
         Self::Running,
         Self::WrongState,
+        Self::OtherComponent,
     ];
 
     /// Reads its number; 0 stands for no reason and is none.
@@ -217,6 +231,7 @@ impl fmt::Display for Reason {
             Self::Interrupted => "a restart found the slot without its manifest",
             Self::Running => "the device runs this very release",
             Self::WrongState => "that does not fit the state",
+            Self::OtherComponent => "it is for another component",
         })
     }
 }

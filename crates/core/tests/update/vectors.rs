@@ -13,6 +13,30 @@ pub(crate) struct Vectors {
     pub(crate) forged_manifests: Vec<Forged>,
     pub(crate) forged_key_documents: Vec<Forged>,
     pub(crate) trees: Vec<TreeCase>,
+    pub(crate) messages: Messages,
+    pub(crate) flash: FlashCase,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Messages {
+    pub(crate) release: String,
+    pub(crate) other: String,
+    pub(crate) proof: Vec<String>,
+    pub(crate) keys: String,
+    pub(crate) offer: String,
+    pub(crate) chunk: String,
+    pub(crate) seen: String,
+    pub(crate) cancel: String,
+    pub(crate) ask: String,
+    pub(crate) later: String,
+    pub(crate) status: String,
+    pub(crate) wanted: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct FlashCase {
+    pub(crate) record: String,
+    pub(crate) document: String,
 }
 
 #[derive(Deserialize)]
