@@ -4,6 +4,7 @@ mod bundle;
 mod cmd;
 mod config;
 mod data;
+mod mqtt;
 mod output;
 mod sealed;
 mod shell;

@@ -5,29 +5,25 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use rumqttc::{
     AsyncClient, Event as MqttEvent, Incoming, MqttOptions, QoS, TlsConfiguration, Transport,
 };
-use stonechat_core::device::{Device, Settings};
-use stonechat_core::limits::{OUTBOX_SLOT_LEN, OUTBOX_SLOTS_MAX, SEALED_FRAME_LEN_MAX};
+use stonechat_core::device::Device;
+use stonechat_core::limits::SEALED_FRAME_LEN_MAX;
 use stonechat_core::link::frame::{Delimited, SEALED_OVERHEAD, delimit, length};
 use stonechat_core::link::{Event, HANDSHAKE_RANDOM_LEN, Link, LinkError, PublicKey, SecretKey};
 use stonechat_server::sealed::foreign::{ForeignBroker, client_tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
 use crate::bundle;
 use crate::cmd::device::split_address;
 use crate::output::Hinted;
 use crate::shell;
-use crate::shell::{
-    Clock, DRAIN_TIME_MAX, KEEP_ALIVE, OUTAGE_MAX, Post, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN,
-    Run, SampleSource, feed, micros, now_us,
-};
+use crate::shell::{KEEP_ALIVE, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN, Uplink, micros};
 
 /// Rejections in a row after which a device gives up. One proves nothing: anybody on the way can
 /// say "rejected".
@@ -123,7 +119,7 @@ impl fmt::Debug for Sealed {
 }
 
 /// What a carrier brings.
-enum Arrival {
+pub(crate) enum Arrival {
     /// Frames can go out.
     Up,
     /// A frame came in.
@@ -153,13 +149,13 @@ impl Drop for Carrier {
 
 impl Carrier {
     /// Connects after `wait`, in a task of its own.
-    fn open(post: &Post, sealed: &Sealed, wait: Duration) -> anyhow::Result<Self> {
+    fn open(place: &shell::Link, sealed: &Sealed, wait: Duration) -> anyhow::Result<Self> {
         let (arrived, arrivals) = mpsc::channel(FRAMES_WAITING_MAX);
         let (way, task) = match &sealed.broker {
-            Some(broker) => open_mqtt(broker, &post.link.id, wait, arrived)?,
+            Some(broker) => open_mqtt(broker, &place.id, wait, arrived)?,
             None => {
                 let (frames, outgoing) = mpsc::channel(FRAMES_WAITING_MAX);
-                let address = (post.link.host.clone(), post.link.port);
+                let address = (place.host.clone(), place.port);
                 let task = tokio::spawn(async move {
                     sleep(wait).await;
                     let reason = carry_tcp(address, outgoing, &arrived).await;
@@ -285,9 +281,9 @@ fn open_mqtt(
 }
 
 /// What changes while a device runs.
-struct Session<'p> {
-    post: &'p Post,
-    sealed: &'p Sealed,
+pub(crate) struct Session<'l> {
+    place: &'l shell::Link,
+    sealed: &'l Sealed,
     link: Link,
     carrier: Carrier,
     started: Instant,
@@ -302,75 +298,14 @@ struct Session<'p> {
     rejections: u32,
 }
 
-impl Post {
-    /// Runs the device over a sealed link, as [`Post::run`] does over MQTT.
-    pub(crate) async fn run_sealed(
-        &self,
-        sealed: &Sealed,
-        mut source: impl SampleSource,
-        mut stop: watch::Receiver<bool>,
-        mut acknowledged: impl FnMut(u32) + Send,
-    ) -> anyhow::Result<Run> {
-        let detector = self.detector.detector();
-        let mut memory = vec![0; detector.memory_words()];
-        let mut outbox = vec![0; OUTBOX_SLOT_LEN * OUTBOX_SLOTS_MAX];
-        let settings = Settings {
-            id: &self.link.id,
-            session: self.session,
-            flush_interval_us: micros(self.reporting.flush_interval),
-            report_interval_us: micros(self.reporting.report_interval),
-        };
-        let mut device = Device::new(settings, &detector, &mut memory, &mut outbox)
-            .with_context(|| format!("the device `{}` cannot start", self.link.id))?;
-        let mut run = Run::default();
-        let mut session = Session::new(self, sealed)?;
-        let mut clock = Clock::new(self.pace);
-        let mut ended_at = None;
-        loop {
-            if ended_at.is_none()
-                && (*stop.borrow() || !feed(&mut device, &mut source, &mut clock, &mut run))
-            {
-                device.flush(now_us());
-                ended_at = Some(Instant::now());
-            }
-            if let Some(ended_at) = ended_at {
-                run.drained = device.is_drained();
-                if run.drained || ended_at.elapsed() > DRAIN_TIME_MAX {
-                    break;
-                }
-            } else {
-                device.tick(now_us());
-            }
-            if source.can_wait() && session.heard.elapsed() > OUTAGE_MAX {
-                break;
-            }
-            session.send(&mut device)?;
-            let wake = clock.next_wake(ended_at.is_some() || !device.has_room());
-            tokio::select! {
-                arrival = session.carrier.arrivals.recv() => {
-                    let arrival = arrival.unwrap_or_else(|| Err("the carrier ended".to_owned()));
-                    for sequence in session.take(arrival, &mut device)? {
-                        run.messages_acknowledged += 1;
-                        acknowledged(sequence);
-                    }
-                }
-                () = sleep_until(wake.into()) => {}
-                _ = stop.changed(), if ended_at.is_none() => {}
-            }
-        }
-        run.counters = device.counters();
-        Ok(run)
-    }
-}
-
-impl<'p> Session<'p> {
-    fn new(post: &'p Post, sealed: &'p Sealed) -> anyhow::Result<Self> {
+impl<'l> Session<'l> {
+    pub(crate) fn new(place: &'l shell::Link, sealed: &'l Sealed) -> anyhow::Result<Self> {
         let now = Instant::now();
         Ok(Self {
-            post,
+            place,
             sealed,
             link: Link::new(sealed.device.clone(), sealed.server),
-            carrier: Carrier::open(post, sealed, Duration::ZERO)?,
+            carrier: Carrier::open(place, sealed, Duration::ZERO)?,
             started: now,
             wait: RECONNECT_WAIT_MIN,
             heard: now,
@@ -382,6 +317,86 @@ impl<'p> Session<'p> {
 
     fn now_ms(&self) -> u64 {
         micros(self.started.elapsed()) / 1_000
+    }
+
+    fn keep_alive(&mut self) {
+        let mut frame = vec![0; 1 + SEALED_OVERHEAD];
+        if self.link.seal_keep_alive(self.now_ms(), &mut frame).is_ok() {
+            self.carrier.send(frame);
+        }
+        self.sent = Instant::now();
+    }
+
+    fn refused(&self) -> anyhow::Error {
+        let id = &self.place.id;
+        let place = match &self.sealed.broker {
+            Some(broker) => format!("behind the broker {}:{}", broker.host, broker.port),
+            None => format!("at {}:{}", self.place.host, self.place.port),
+        };
+        Hinted::new(
+            format!(
+                "the server {place} gives the device `{id}` no sealed session: it is not the server whose key the device pins, or it does not know the device's key (any more)"
+            ),
+            format!(
+                "nothing was sent to it; mind the address, or make a new bundle: `stonechat device rotate {id} -o FILE`"
+            ),
+        )
+    }
+}
+
+impl Uplink for Session<'_> {
+    type Event = Result<Arrival, String>;
+
+    async fn event(&mut self) -> Self::Event {
+        let arrival = self.carrier.arrivals.recv().await;
+        arrival.unwrap_or_else(|| Err("the carrier ended".to_owned()))
+    }
+
+    /// Takes in what the carrier brings, and returns the messages that are acknowledged.
+    fn take(
+        &mut self,
+        arrival: Self::Event,
+        device: &mut Device<'_, '_>,
+    ) -> anyhow::Result<Vec<u32>> {
+        match arrival {
+            Ok(Arrival::Up) => self.carrier.is_up = true,
+            Ok(Arrival::Frame(mut frame)) => match self.link.open(self.now_ms(), &mut frame) {
+                Ok(Event::Established) => {
+                    (self.rejections, self.wait) = (0, RECONNECT_WAIT_MIN);
+                    self.heard = Instant::now();
+                    device.disconnected();
+                    self.unanswered = None;
+                    // Proves to the server that the handshake was no replay.
+                    self.keep_alive();
+                }
+                Ok(Event::Acknowledged(done)) => {
+                    self.heard = Instant::now();
+                    self.unanswered = None;
+                    done.sequences().iter().for_each(|sequence| device.acknowledge(*sequence));
+                    if !device.is_drained() {
+                        self.unanswered = Some(self.heard);
+                    }
+                    return Ok(done.sequences().to_vec());
+                }
+                Ok(Event::Rejected) | Err(LinkError::WrongServer) => {
+                    self.rejections += 1;
+                    if self.rejections >= REJECTIONS_MAX {
+                        return Err(self.refused());
+                    }
+                }
+                Ok(Event::Ignored) => {}
+                Err(error) => tracing::debug!(%error, "a frame means nothing"),
+            },
+            Err(reason) => {
+                tracing::debug!(device = self.place.id, reason, "the connection is lost");
+                self.link.disconnected();
+                device.disconnected();
+                self.unanswered = None;
+                self.carrier = Carrier::open(self.place, self.sealed, self.wait)?;
+                self.wait = (self.wait * 2).min(RECONNECT_WAIT_MAX);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Sends what is due: a handshake, messages, or that the device is there.
@@ -416,74 +431,9 @@ impl<'p> Session<'p> {
         Ok(())
     }
 
-    fn keep_alive(&mut self) {
-        let mut frame = vec![0; 1 + SEALED_OVERHEAD];
-        if self.link.seal_keep_alive(self.now_ms(), &mut frame).is_ok() {
-            self.carrier.send(frame);
-        }
-        self.sent = Instant::now();
+    fn outage(&self) -> Duration {
+        self.heard.elapsed()
     }
 
-    /// Takes in what the carrier brings, and returns the messages that are acknowledged.
-    fn take(
-        &mut self,
-        arrival: Result<Arrival, String>,
-        device: &mut Device<'_, '_>,
-    ) -> anyhow::Result<Vec<u32>> {
-        match arrival {
-            Ok(Arrival::Up) => self.carrier.is_up = true,
-            Ok(Arrival::Frame(mut frame)) => match self.link.open(self.now_ms(), &mut frame) {
-                Ok(Event::Established) => {
-                    (self.rejections, self.wait) = (0, RECONNECT_WAIT_MIN);
-                    self.heard = Instant::now();
-                    device.disconnected();
-                    self.unanswered = None;
-                    // Proves to the server that the handshake was no replay.
-                    self.keep_alive();
-                }
-                Ok(Event::Acknowledged(done)) => {
-                    self.heard = Instant::now();
-                    self.unanswered = None;
-                    done.sequences().iter().for_each(|sequence| device.acknowledge(*sequence));
-                    if !device.is_drained() {
-                        self.unanswered = Some(self.heard);
-                    }
-                    return Ok(done.sequences().to_vec());
-                }
-                Ok(Event::Rejected) | Err(LinkError::WrongServer) => {
-                    self.rejections += 1;
-                    if self.rejections >= REJECTIONS_MAX {
-                        return Err(self.refused());
-                    }
-                }
-                Ok(Event::Ignored) => {}
-                Err(error) => tracing::debug!(%error, "a frame means nothing"),
-            },
-            Err(reason) => {
-                tracing::debug!(device = self.post.link.id, reason, "the connection is lost");
-                self.link.disconnected();
-                device.disconnected();
-                self.unanswered = None;
-                self.carrier = Carrier::open(self.post, self.sealed, self.wait)?;
-                self.wait = (self.wait * 2).min(RECONNECT_WAIT_MAX);
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    fn refused(&self) -> anyhow::Error {
-        let id = &self.post.link.id;
-        let place = match &self.sealed.broker {
-            Some(broker) => format!("behind the broker {}:{}", broker.host, broker.port),
-            None => format!("at {}:{}", self.post.link.host, self.post.link.port),
-        };
-        Hinted::new(
-            format!(
-                "the server {place} gives the device `{id}` no sealed session: it is not the server whose key the device pins, or it does not know the device's key (any more)"
-            ),
-            format!(
-                "nothing was sent to it; mind the address, or make a new bundle: `stonechat device rotate {id} -o FILE`"
-            ),
-        )
-    }
+    async fn close(self) {}
 }

@@ -1,25 +1,19 @@
-//! The shell that drives `stonechat_core::device` on Linux: time, randomness and an MQTT connection.
+//! The shell that drives `stonechat_core::device` on Linux: time, randomness and what carries messages.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rumqttc::tokio_rustls::rustls::{self, ClientConfig};
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, Incoming, MqttOptions, Outgoing, QoS,
-    TlsConfiguration, Transport,
-};
+use rumqttc::tokio_rustls::rustls::ClientConfig;
 use stonechat_core::decision::Verdict;
 use stonechat_core::device::{Counters, Device, Settings};
-use stonechat_core::limits::{MESSAGE_LEN_MAX, OUTBOX_SLOT_LEN, OUTBOX_SLOTS_MAX};
+use stonechat_core::limits::{OUTBOX_SLOT_LEN, OUTBOX_SLOTS_MAX};
 use stonechat_train::compile::DetectorFile;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, sleep_until};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 
-use crate::output::Hinted;
-use crate::sealed::Sealed;
+use crate::mqtt::Connection;
+use crate::sealed::{Sealed, Session};
 
 /// The first wait after a lost connection ...
 pub(crate) const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -30,11 +24,9 @@ pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
 /// A replay gives up when the server has been away for this long; a sensor never does.
 pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(60);
 /// An open message is closed at least this often when no samples come.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// Samples taken in between two looks at the network in a replay at full speed.
 const BURST_SAMPLES_MAX: usize = 256;
-/// Events of a connection that wait to be looked at.
-const EVENTS_WAITING_MAX: usize = 64;
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Where a device connects and as whom.
@@ -68,6 +60,29 @@ impl SampleSource for Box<dyn SampleSource> {
     fn can_wait(&self) -> bool {
         (**self).can_wait()
     }
+}
+
+/// What carries a device's messages to its server.
+pub(crate) trait Uplink: Send {
+    /// What happens on it.
+    type Event: Send;
+
+    /// Waits for the next event; nothing is lost when the wait is broken off.
+    fn event(&mut self) -> impl Future<Output = Self::Event> + Send;
+
+    /// Takes an event in, and returns the sequences of the messages that it acknowledges. An error
+    /// ends the run: there is no use in trying again.
+    fn take(&mut self, event: Self::Event, device: &mut Device<'_, '_>)
+    -> anyhow::Result<Vec<u32>>;
+
+    /// Sends what is due.
+    fn send(&mut self, device: &mut Device<'_, '_>) -> anyhow::Result<()>;
+
+    /// Returns for how long nothing was heard of the server.
+    fn outage(&self) -> Duration;
+
+    /// Says farewell.
+    fn close(self) -> impl Future<Output = ()> + Send;
 }
 
 /// How fast samples are taken.
@@ -111,13 +126,29 @@ impl Post {
     /// acknowledgements. `acknowledged` sees each message's sequence once the server has stored it.
     pub(crate) async fn run(
         &self,
+        source: impl SampleSource,
+        stop: watch::Receiver<bool>,
+        acknowledged: impl FnMut(u32) + Send,
+    ) -> anyhow::Result<Run> {
+        match &self.link.sealed {
+            Some(sealed) => {
+                let link = Session::new(&self.link, sealed)?;
+                self.run_over(link, source, stop, acknowledged).await
+            }
+            None => {
+                let link = Connection::new(&self.link);
+                self.run_over(link, source, stop, acknowledged).await
+            }
+        }
+    }
+
+    async fn run_over(
+        &self,
+        mut link: impl Uplink,
         mut source: impl SampleSource,
         mut stop: watch::Receiver<bool>,
         mut acknowledged: impl FnMut(u32) + Send,
     ) -> anyhow::Result<Run> {
-        if let Some(sealed) = &self.link.sealed {
-            return self.run_sealed(sealed, source, stop, acknowledged).await;
-        }
         let detector = self.detector.detector();
         let mut memory = vec![0; detector.memory_words()];
         let mut outbox = vec![0; OUTBOX_SLOT_LEN * OUTBOX_SLOTS_MAX];
@@ -130,7 +161,6 @@ impl Post {
         let mut device = Device::new(settings, &detector, &mut memory, &mut outbox)
             .with_context(|| format!("the device `{}` cannot start", self.link.id))?;
         let mut run = Run::default();
-        let mut connection = Connection::new(&self.link);
         let mut clock = Clock::new(self.pace);
         let mut ended_at = None;
         loop {
@@ -148,49 +178,23 @@ impl Post {
             } else {
                 device.tick(now_us());
             }
-            if source.can_wait() && connection.outage() > OUTAGE_MAX {
+            if source.can_wait() && link.outage() > OUTAGE_MAX {
                 break;
             }
-            connection.send(&mut device);
+            link.send(&mut device)?;
             let wake = clock.next_wake(ended_at.is_some() || !device.has_room());
             tokio::select! {
-                // The connection's task says why before it ends.
-                event = connection.events.recv() => match event.unwrap_or(Err(ConnectionError::RequestsDone)) {
-                    Ok(event) => if let Some(sequence) = connection.take(&event) {
-                        device.acknowledge(sequence);
-                        run.messages_acknowledged += 1;
-                        acknowledged(sequence);
-                    },
-                    Err(error) => {
-                        self.lost(&error)?;
-                        device.disconnected();
-                        connection.reconnect(&self.link);
-                    }
+                event = link.event() => for sequence in link.take(event, &mut device)? {
+                    run.messages_acknowledged += 1;
+                    acknowledged(sequence);
                 },
                 () = sleep_until(wake.into()) => {}
                 _ = stop.changed(), if ended_at.is_none() => {}
             }
         }
         run.counters = device.counters();
-        connection.close().await;
+        link.close().await;
         Ok(run)
-    }
-
-    /// Takes note of a lost connection; one that the server refuses, or that is none to the right
-    /// server, is not tried again.
-    fn lost(&self, error: &ConnectionError) -> anyhow::Result<()> {
-        match error {
-            ConnectionError::ConnectionRefused(code) if is_final(*code) => {
-                Err(refused(&self.link, *code))
-            }
-            error => {
-                if let Some(fault) = tls_fault(error) {
-                    return Err(untrusted(&self.link, fault));
-                }
-                tracing::debug!(device = self.link.id, %error, "the connection is lost");
-                Ok(())
-            }
-        }
     }
 }
 
@@ -248,186 +252,6 @@ impl Clock {
         let tick = Instant::now() + TICK;
         if waits_for_network { tick } else { self.next_due().min(tick) }
     }
-}
-
-struct Connection {
-    client: AsyncClient,
-    /// What happens on the connection; its last item says why it was lost.
-    events: mpsc::Receiver<Result<Event, ConnectionError>>,
-    task: JoinHandle<()>,
-    /// Sequences handed to the client, oldest first, whose packet identifier is not known yet.
-    handed: VecDeque<u32>,
-    /// Packet identifier to sequence.
-    in_flight: HashMap<u16, u32>,
-    /// How long to wait before the next connection.
-    wait: Duration,
-    /// When the server was last heard of.
-    heard: Instant,
-    topic: String,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Connection {
-    fn new(link: &Link) -> Self {
-        let (client, events, task) = open(link, Duration::ZERO);
-        Self {
-            client,
-            events,
-            task,
-            handed: VecDeque::new(),
-            in_flight: HashMap::new(),
-            wait: RECONNECT_WAIT_MIN,
-            heard: Instant::now(),
-            topic: format!("stonechat/v1/{}/up", link.id),
-        }
-    }
-
-    /// Starts over with a new connection after a wait that grows from one failure to the next.
-    fn reconnect(&mut self, link: &Link) {
-        self.task.abort();
-        (self.client, self.events, self.task) = open(link, self.wait);
-        self.handed.clear();
-        self.in_flight.clear();
-        self.wait = (self.wait * 2).min(RECONNECT_WAIT_MAX);
-    }
-
-    /// Returns for how long nothing was heard of the server, beyond what its silence permits.
-    fn outage(&self) -> Duration {
-        self.heard.elapsed().saturating_sub(KEEP_ALIVE)
-    }
-
-    /// Hands the device's messages to the client, as many as its queue takes.
-    fn send(&mut self, device: &mut Device<'_, '_>) {
-        while self.handed.len() < OUTBOX_SLOTS_MAX {
-            let Some(transmit) = device.transmit() else {
-                break;
-            };
-            self.handed.push_back(transmit.sequence);
-            let sent =
-                self.client.try_publish(&self.topic, QoS::AtLeastOnce, false, transmit.payload);
-            // The client's queue is as long as the outbox, so it takes every message.
-            debug_assert!(sent.is_ok(), "the client's queue is full");
-        }
-    }
-
-    /// Says farewell; the server closes the connection in answer.
-    async fn close(mut self) {
-        let _ = self.client.try_disconnect();
-        let closed = async { while self.events.recv().await.is_some() {} };
-        let _ = tokio::time::timeout(TICK, closed).await;
-    }
-
-    /// Returns the sequence that an event acknowledges.
-    fn take(&mut self, event: &Event) -> Option<u32> {
-        if matches!(event, Event::Incoming(_)) {
-            self.heard = Instant::now();
-        }
-        match event {
-            Event::Outgoing(Outgoing::Publish(packet)) => {
-                if let Some(sequence) = self.handed.pop_front() {
-                    self.in_flight.insert(*packet, sequence);
-                }
-                None
-            }
-            Event::Incoming(Incoming::PubAck(ack)) => {
-                self.wait = RECONNECT_WAIT_MIN;
-                self.in_flight.remove(&ack.pkid)
-            }
-            _ => None,
-        }
-    }
-}
-
-type Opened = (AsyncClient, mpsc::Receiver<Result<Event, ConnectionError>>, JoinHandle<()>);
-
-/// Connects after `wait`, in a task of its own: connecting must not be broken off by a sample.
-fn open(link: &Link, wait: Duration) -> Opened {
-    let mut options = MqttOptions::new(&link.id, &link.host, link.port);
-    if let Some(token) = &link.token {
-        options.set_credentials(&link.id, token);
-    }
-    if let Some(tls) = &link.tls {
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
-    }
-    options.set_keep_alive(KEEP_ALIVE);
-    options.set_clean_session(true);
-    options.set_max_packet_size(MESSAGE_LEN_MAX, MESSAGE_LEN_MAX);
-    options.set_inflight(OUTBOX_SLOTS_MAX as u16);
-    let (client, mut connection) = AsyncClient::new(options, OUTBOX_SLOTS_MAX * 2);
-    let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
-    let task = tokio::spawn(async move {
-        sleep(wait).await;
-        loop {
-            let event = connection.poll().await;
-            let lost = event.is_err();
-            if sender.send(event).await.is_err() || lost {
-                break;
-            }
-        }
-    });
-    (client, events, task)
-}
-
-fn is_final(code: ConnectReturnCode) -> bool {
-    matches!(
-        code,
-        ConnectReturnCode::BadUserNamePassword
-            | ConnectReturnCode::NotAuthorized
-            | ConnectReturnCode::BadClientId
-    )
-}
-
-fn refused(link: &Link, code: ConnectReturnCode) -> anyhow::Error {
-    let Link { host, port, id, .. } = link;
-    let reason = match code {
-        ConnectReturnCode::BadClientId => "it is no device's identity",
-        _ => "the device or its token is not known there",
-    };
-    Hinted::new(
-        format!("the server at {host}:{port} refuses the device `{id}`: {reason}"),
-        format!(
-            "`stonechat device add {id}` registers it, with --new-token if it is registered already; \
-             give the token that this prints, and mind the server's --data"
-        ),
-    )
-}
-
-/// Finds the fault of TLS behind a lost connection, unless it may pass by itself.
-fn tls_fault(error: &ConnectionError) -> Option<&rustls::Error> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(fault) = inner.or_else(|| error.downcast_ref()) {
-            return Some(fault);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// Says that the other end is not the server that the device knows, or does not know the device.
-fn untrusted(link: &Link, fault: &rustls::Error) -> anyhow::Error {
-    let Link { host, port, id, .. } = link;
-    if matches!(fault, rustls::Error::AlertReceived(_)) {
-        return Hinted::new(
-            format!("the server at {host}:{port} refuses the device `{id}`: {fault}"),
-            format!(
-                "its certificate may have ended; `stonechat device rotate {id} -o FILE` makes a new bundle"
-            ),
-        );
-    }
-    Hinted::new(
-        format!(
-            "the server at {host}:{port} is not the one that the device `{id}` trusts: {fault}"
-        ),
-        "nothing was sent to it; mind the address, and if the server's keys were replaced, make a new bundle",
-    )
 }
 
 /// Draws the number that tells this run's messages from those of other runs.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Folder, Server, free_port, run, run_json};
+use support::{Folder, Server, free_port, run, run_json, until_refused};
 
 const RUN: [&str; 10] = [
     "device",
@@ -16,9 +16,6 @@ const RUN: [&str; 10] = [
     "max",
     "--bundle",
 ];
-
-/// How often a revoked device tries until the server must have taken note.
-const REVOKED_ATTEMPTS_MAX: u32 = 20;
 
 #[test]
 fn a_device_reports_over_a_sealed_link_to_the_server_whose_key_it_pins_and_to_no_other() {
@@ -51,9 +48,7 @@ fn a_device_reports_over_a_sealed_link_to_the_server_whose_key_it_pins_and_to_no
     // A key that was revoked.
     let revoked = run(&folder, &["device", "revoke", "pump", "--data", "data"]);
     assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
-    // A running server takes note within a second; each attempt takes about as long as that.
-    let attempt = || run(&folder, &[&RUN[..], &["pump.toml"]].concat()).status.code();
-    assert!((0..REVOKED_ATTEMPTS_MAX).any(|_| attempt() == Some(2)), "nobody refused it");
+    until_refused(|| run(&folder, &[&RUN[..], &["pump.toml"]].concat()));
     let stored = || server.api("/status")["messages_stored"].as_u64();
     let before = stored();
     refused(&folder, "pump.toml");

@@ -54,6 +54,16 @@ pub(crate) fn run_json(folder: &Folder, args: &[&str]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
+/// How often a device tries that was revoked a moment ago.
+const REVOKED_ATTEMPTS_MAX: u32 = 20;
+
+/// Runs a device until it is refused: a running server takes note of a revocation within a second,
+/// about as long as an attempt takes.
+pub(crate) fn until_refused(attempt: impl Fn() -> Output) -> Output {
+    let mut attempts = (0..REVOKED_ATTEMPTS_MAX).map(|_| attempt());
+    attempts.find(|output| output.status.code() == Some(2)).expect("a server that takes note")
+}
+
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
