@@ -14,7 +14,7 @@ use crate::replay::{ReplayError, replay};
 pub enum LatentError {
     /// The detector has no code.
     #[error(
-        "the detector `{detector}` has no code: its engine is {engine}; train one with --detector dense and an --encoder whose last width is below its features"
+        "the detector `{detector}` has no code: its engine is {engine}; train one with --detector dense"
     )]
     NoCode {
         /// The detector's name.

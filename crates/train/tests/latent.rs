@@ -9,6 +9,7 @@ use stonechat_train::compile::DetectorFile;
 use stonechat_train::dataset::Recording;
 use stonechat_train::fit::dense::Precision;
 use stonechat_train::latent::{LatentError, decode, encode};
+use stonechat_train::recipe::{DetectorChoice, Recipe};
 use stonechat_train::replay::replay;
 use stonechat_train::train::train;
 
@@ -40,6 +41,29 @@ fn a_decoded_code_is_the_reconstruction_of_the_pipeline_bit_by_bit() {
         assert_eq!(decoded.channels.len(), detector.vector_len());
         assert_eq!(decoded.samples, reconstructions(&detector, &recording), "{precision:?}");
     }
+}
+
+#[test]
+fn a_code_may_be_wider_than_what_is_measured() {
+    // One temperature in two numbers, as the older latent-vector service had it: 1-32-16-2-16-32-1.
+    let mut choice = common::dense(Precision::Float32);
+    if let DetectorChoice::Dense(options) = &mut choice {
+        options.encoder = vec![32, 16, 2];
+    }
+    let recipe = Recipe {
+        window_len: 1,
+        stride: 1,
+        features: vec!["samples:1".to_owned()],
+        ..common::recipe(choice)
+    };
+    let trained = train(&common::sine(1_000, 1), &recipe, |_| ControlFlow::Continue(()));
+    let file = trained.expect("trains").file;
+    let detector = file.detector();
+    let recording = common::sine(300, 2);
+    let codes = encode(&detector, &recording).expect("has a code");
+    assert_eq!(codes.channels.len(), 2);
+    let decoded = decode(&detector, &codes).expect("fits");
+    assert_eq!(decoded.samples, reconstructions(&detector, &recording));
 }
 
 #[test]

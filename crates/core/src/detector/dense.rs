@@ -93,9 +93,11 @@ impl Layers<'_> {
         self.entries.first().map_or(0, |entry| entry.inputs as usize)
     }
 
-    /// Returns after how many layers the vector is shortest, and how long it is there.
+    /// Returns after how many layers, but the last, the vector is shortest, and how long it is
+    /// there; zeros where there is one layer only.
     pub(super) fn code(&self) -> (usize, usize) {
-        let outputs = self.entries.iter().map(|entry| entry.outputs as usize).enumerate();
+        let inner = &self.entries[..self.entries.len().saturating_sub(1)];
+        let outputs = inner.iter().map(|entry| entry.outputs as usize).enumerate();
         let shortest = outputs.min_by_key(|(_, outputs)| *outputs);
         shortest.map_or((0, 0), |(index, outputs)| (index + 1, outputs))
     }
@@ -181,7 +183,7 @@ impl<'d> Dense<'d> {
         }
     }
 
-    /// Returns after how many layers the vector is shortest, and how long it is there.
+    /// As [`Layers::code`].
     pub(super) fn code(&self) -> (usize, usize) {
         self.layers.code()
     }

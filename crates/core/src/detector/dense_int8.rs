@@ -218,7 +218,7 @@ impl<'d> DenseInt8<'d> {
         before.map_or(self.input_quantisation(), |layer| layer.output_quantisation())
     }
 
-    /// Returns after how many layers the vector is shortest, and how long it is there.
+    /// As [`Layers::code`].
     pub(super) fn code(&self) -> (usize, usize) {
         self.layers.code()
     }

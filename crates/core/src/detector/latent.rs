@@ -2,8 +2,8 @@ use super::{Detector, Engine};
 
 /// A dense autoencoder in two halves: the device encodes, whoever receives the code decodes.
 ///
-/// The code is the output of the narrowest layer: fewer numbers to send, and nothing but compression.
-/// It hides nothing, as it is close to linear in what was measured; it is no encryption.
+/// The code is the output of the narrowest inner layer: compression where it is shorter than the
+/// vector, and another way to write the vector where it is not. It hides nothing, as it is close to linear in what was measured; it is no encryption.
 #[derive(Clone, Copy, Debug)]
 pub struct Latent<'d> {
     engine: Engine<'d>,
@@ -16,7 +16,7 @@ pub struct Latent<'d> {
 }
 
 impl<'d> Latent<'d> {
-    /// Splits a detector's network; none if it has none whose code is shorter than the vector.
+    /// Splits a detector's network; none if it has none with an inner layer.
     #[must_use]
     pub fn of(detector: &Detector<'d>) -> Option<Self> {
         let engine = *detector.engine();
@@ -26,8 +26,7 @@ impl<'d> Latent<'d> {
             _ => return None,
         };
         let vector_len = detector.vector_len();
-        let is_split = middle < end && code_len < vector_len;
-        is_split.then_some(Self { engine, middle, end, code_len, vector_len })
+        (middle > 0).then_some(Self { engine, middle, end, code_len, vector_len })
     }
 
     /// Returns how many numbers a code has.

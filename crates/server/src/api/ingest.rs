@@ -64,7 +64,7 @@ pub(super) async fn device_of(
         return Ok(entry.id.clone());
     }
     let token = bearer(headers).ok_or(Denied::Unproven)?;
-    match context.directory.admit(|known| known.admit_token(id, token.as_bytes())).await {
+    match context.directory.seek(|known| known.admit_token(id, token.as_bytes())).await {
         Ok(Admission { device, .. }) => Ok(device),
         Err(refusal) => {
             tracing::warn!(device = id, reason = %refusal, "refused readings by HTTP");

@@ -47,9 +47,7 @@ pub enum DecoderError {
         source: LoadError,
     },
     /// The detector has no code.
-    #[error(
-        "the detector {path} has no code: train one with --detector dense and an --encoder whose last width is below its features"
-    )]
+    #[error("the detector {path} has no code: train one with --detector dense")]
     NoCode {
         /// The file.
         path: PathBuf,

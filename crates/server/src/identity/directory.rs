@@ -168,18 +168,22 @@ impl Directory {
         self.changes.subscribe()
     }
 
-    /// Lets a device in as `attempt` does. Before it is refused, the directory looks whether another
-    /// process added it a moment ago.
+    /// Finds or lets in a device as `attempt` does. Before it is refused, the directory looks whether
+    /// another process added it a moment ago.
     ///
     /// # Errors
-    /// [`Refusal`] says why not.
-    pub async fn admit(
+    /// As `attempt`.
+    pub async fn seek<T, E>(
         &self,
-        attempt: impl Fn(&Self) -> Result<Admission, Refusal>,
-    ) -> Result<Admission, Refusal> {
-        let admitted = attempt(self);
-        if admitted.is_ok() || !self.may_look() || self.refresh().await.is_err() {
-            return admitted;
+        attempt: impl Fn(&Self) -> Result<T, E> + Send + Sync,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: Send,
+    {
+        let found = attempt(self);
+        if found.is_ok() || !self.may_look() || self.refresh().await.is_err() {
+            return found;
         }
         attempt(self)
     }

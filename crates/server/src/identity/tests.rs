@@ -137,11 +137,11 @@ async fn a_device_that_was_added_a_moment_ago_is_let_in() {
         let token = token.reveal().to_owned();
         move |known: &Directory| known.admit_token("pump", token.as_bytes())
     };
-    let stranger = directory.admit(|known| known.admit_token("pump", b"")).await;
+    let stranger = directory.seek(|known| known.admit_token("pump", b"")).await;
     assert_eq!(refusal(stranger), Refusal::UnknownDevice);
     tokio::time::sleep(2 * DIRECTORY_LOOK_INTERVAL).await;
     let token = beside.add(&id("pump")).await.expect("new");
-    directory.admit(attempt(&token)).await.expect("known at once");
+    directory.seek(attempt(&token)).await.expect("known at once");
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ impl Connection {
                 end = Err(End::Garbage);
                 break;
             };
-            if let Some(device) = self.device_of(&plain) {
+            if let Some(device) = self.device_of(&plain).await {
                 self.guest.give_back();
                 accepted.push(Accepted { device, plain, digest });
             }
@@ -169,16 +169,17 @@ impl Connection {
     }
 
     /// Finds the registered device of a packet.
-    fn device_of(&self, plain: &[u8]) -> Option<DeviceId> {
+    async fn device_of(&self, plain: &[u8]) -> Option<DeviceId> {
         let Ok(packet) = Packet::parse(plain) else {
             count(&self.shared.counters.malformed);
             return None;
         };
-        let entry = self.shared.directory.by_number(packet.number);
-        if entry.is_none() {
+        let number = packet.number;
+        let entry = self.shared.directory.seek(|known| known.by_number(number).ok_or(())).await;
+        if entry.is_err() {
             count(&self.shared.counters.unregistered);
         }
-        entry.map(|entry| entry.id.clone())
+        entry.ok().map(|entry| entry.id.clone())
     }
 
     /// Stores packets. Their senders expect no acknowledgement, so that trying again falls to us;

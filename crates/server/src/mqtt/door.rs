@@ -17,7 +17,7 @@ pub(super) async fn admit(
         return Err((Refusal::Method, "an authentication that is not spoken here".to_owned()));
     }
     let admission = match certificate {
-        Some(certificate) => directory.admit(|known| known.admit_certificate(certificate)).await,
+        Some(certificate) => directory.seek(|known| known.admit_certificate(certificate)).await,
         None => {
             let Some(user_name) = connect.user_name.as_deref() else {
                 return Err(refused("neither certificate nor user name"));
@@ -25,7 +25,7 @@ pub(super) async fn admit(
             let Some(token) = connect.password.as_deref() else {
                 return Err(refused("no password"));
             };
-            directory.admit(|known| known.admit_token(user_name, token)).await
+            directory.seek(|known| known.admit_token(user_name, token)).await
         }
     };
     let admission = admission.map_err(|refusal| refused(&refusal.to_string()))?;
