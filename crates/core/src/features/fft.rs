@@ -285,18 +285,12 @@ pub(super) fn unpack_exchanged(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [
     unpack_into(plane, turn, [re, im], |re, im| [re, im]);
 }
 
-/// The transform of the even samples, and that of the odd ones turned by one sample.
-#[inline(always)]
-fn take_apart(low: (f32, f32), high: (f32, f32), twiddle: (f32, f32)) -> ((f32, f32), (f32, f32)) {
-    let even = (0.5 * (low.0 + high.0), 0.5 * (low.1 - high.1));
-    let odd = (0.5 * (low.1 + high.1), 0.5 * (high.0 - low.0));
-    (even, turn_back(odd.0, odd.1, twiddle))
-}
-
 /// Writes |X(k)|², k = 0 to `len`, of 2 `len` samples, whose pairs were transformed.
 pub(super) fn power(plane: &Plane<'_>, turn: Turn<'_>, output: &mut [f32]) {
     let len = plane.re.len();
-    unpack_into(plane, turn, [&mut output[..len]], |re, im| [re * re + im * im]);
+    unpack_into(plane, turn, [&mut output[..len]], |re, im| {
+        [add(multiply(re, re), multiply(im, im))]
+    });
     let last = plane.re[0] - plane.im[0];
     output[len] = last * last;
 }
@@ -312,16 +306,17 @@ fn unpack_into<const N: usize>(
     plane: &Plane<'_>,
     turn: Turn<'_>,
     mut outputs: [&mut [f32]; N],
-    values: impl Fn(f32, f32) -> [f32; N],
+    values: impl Fn(Lanes, Lanes) -> [Lanes; N],
 ) {
     let len = plane.re.len();
     let half = len / 2;
     let step = turn.table.len() / (2 * len);
-    let first = values(plane.re[0] + plane.im[0], 0.0);
-    let middle = values(plane.re[half], -plane.im[half]);
+    let first = values([plane.re[0] + plane.im[0]; 4], [0.0; 4]);
+    let middle = values([plane.re[half]; 4], [-plane.im[half]; 4]);
     for (output, (first, middle)) in outputs.iter_mut().zip(first.into_iter().zip(middle)) {
-        (output[0], output[half]) = (first, middle);
+        (output[0], output[half]) = (first[0], middle[0]);
     }
+    let last = half - 1;
     let mut halves = outputs.map(|output| {
         let (low, high) = output[..len].split_at_mut(half);
         (&mut low[1..], &mut high[1..])
@@ -329,25 +324,67 @@ fn unpack_into<const N: usize>(
     let (re_low, re_high) = (&plane.re[1..half], &plane.re[half + 1..len]);
     let (im_low, im_high) = (&plane.im[1..half], &plane.im[half + 1..len]);
     let (cosines, sines) = (&turn.cosines()[step..], &turn.sines()[step..]);
-    let last = half - 1;
-    let mut one = |k: usize, twiddle: (f32, f32)| {
-        let mirrored = last - 1 - k;
-        let (even, odd) =
-            take_apart((re_low[k], im_low[k]), (re_high[mirrored], im_high[mirrored]), twiddle);
-        let low = values(even.0 + odd.0, even.1 + odd.1);
-        let high = values(even.0 - odd.0, odd.1 - even.1);
-        for (index, output) in halves.iter_mut().enumerate() {
-            output.0[k] = low[index];
-            output.1[mirrored] = high[index];
-        }
-    };
-    if step == 1 {
-        for k in 0..last {
-            one(k, (cosines[k], sines[k]));
-        }
-    } else {
-        for k in 0..last {
-            one(k, (cosines[k * step], sines[k * step]));
+    // Four at once; the high half runs backwards.
+    let blocks = last / 4;
+    let (re_first, im_first) = (fours(re_low, blocks), fours(im_low, blocks));
+    let (re_last, im_last) = (last_fours(re_high, blocks), last_fours(im_high, blocks));
+    for block in 0..blocks {
+        let mirrored = blocks - 1 - block;
+        let low = (re_first[block], im_first[block]);
+        let high = (reversed(re_last[mirrored]), reversed(im_last[mirrored]));
+        let twiddle = (steps(cosines, 4 * block, step), steps(sines, 4 * block, step));
+        let (low, high) = take_apart(low, high, twiddle);
+        let (low, high) = (values(low.0, low.1), values(high.0, high.1));
+        for (index, halves) in halves.iter_mut().enumerate() {
+            halves.0.as_chunks_mut().0[block] = low[index];
+            let last = halves.1.as_rchunks_mut().1;
+            let at = last.len() - 1 - block;
+            last[at] = reversed(high[index]);
         }
     }
+    for k in 4 * blocks..last {
+        let mirrored = last - 1 - k;
+        let low = ([re_low[k]; 4], [im_low[k]; 4]);
+        let high = ([re_high[mirrored]; 4], [im_high[mirrored]; 4]);
+        let twiddle = ([cosines[k * step]; 4], [sines[k * step]; 4]);
+        let (low, high) = take_apart(low, high, twiddle);
+        let (low, high) = (values(low.0, low.1), values(high.0, high.1));
+        for (index, halves) in halves.iter_mut().enumerate() {
+            (halves.0[k], halves.1[mirrored]) = (low[index][0], high[index][0]);
+        }
+    }
+}
+
+/// X(k) and X(len - k) of the transform of the even samples and that of the odd ones, which is turned
+/// by one sample.
+#[inline(always)]
+fn take_apart(low: Complex, high: Complex, twiddle: Complex) -> (Complex, Complex) {
+    const HALF: Lanes = [0.5; 4];
+    let even = (multiply(HALF, add(low.0, high.0)), multiply(HALF, subtract(low.1, high.1)));
+    let odd = (multiply(HALF, add(low.1, high.1)), multiply(HALF, subtract(high.0, low.0)));
+    let odd = turn_lanes_back(odd, twiddle);
+    ((add(even.0, odd.0), add(even.1, odd.1)), (subtract(even.0, odd.0), subtract(odd.1, even.1)))
+}
+
+#[inline(always)]
+fn reversed([a, b, c, d]: Lanes) -> Lanes {
+    [d, c, b, a]
+}
+
+/// The first `count` fours.
+fn fours(numbers: &[f32], count: usize) -> &[Lanes] {
+    &numbers.as_chunks().0[..count]
+}
+
+/// The last `count` fours.
+fn last_fours(numbers: &[f32], count: usize) -> &[Lanes] {
+    let fours = numbers.as_rchunks().1;
+    &fours[fours.len() - count..]
+}
+
+/// Four entries of a table from `first` steps on.
+#[inline(always)]
+fn steps(table: &[f32], first: usize, step: usize) -> Lanes {
+    let table = &table[first * step..];
+    [table[0], table[step], table[2 * step], table[3 * step]]
 }
