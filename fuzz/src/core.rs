@@ -9,6 +9,11 @@ use stonechat_core::link::message::Message;
 use stonechat_core::link::{HANDSHAKE_RANDOM_LEN, KEY_LEN, Link, LinkError, SecretKey};
 use stonechat_core::pipeline::Pipeline;
 use stonechat_core::provision::{PROVISION_LEN, Provision, ProvisionError};
+use stonechat_core::update::cose::{Sign, Sign1};
+use stonechat_core::update::transfer::{
+    MESSAGE_LEN_MAX as UPDATE_MESSAGE_LEN_MAX, Message as Update, Status,
+};
+use stonechat_core::update::{KeyDocument, Manifest, Reason, SignedManifest};
 use stonechat_core::wire::packet::Packet;
 use stonechat_core::wire::uplink::Uplink;
 
@@ -126,5 +131,47 @@ pub(crate) fn provision(fields: &[u8]) {
         let mut written = [0; PROVISION_LEN];
         provision.write(&mut written).expect("what was read can be written");
         assert_eq!(Provision::parse(&written), Ok(provision));
+    }
+}
+
+/// A manifest, with and without its envelope: what is accepted has one spelling.
+pub(crate) fn manifest(bytes: &[u8]) {
+    let mut written = vec![0; bytes.len()];
+    if let Some(envelope) = Sign1::parse(bytes) {
+        assert_eq!(envelope.write(&mut written), Some(bytes.len()));
+        assert_eq!(written, bytes);
+    }
+    let _ = SignedManifest::parse(bytes);
+    if let Ok(manifest) = Manifest::parse(bytes) {
+        // Optional keys of later versions are left out, and nothing else.
+        let len = manifest.write(&mut written).expect("what was read can be written");
+        assert_eq!(Manifest::parse(&written[..len]), Ok(manifest));
+    }
+}
+
+/// A key document; nothing takes the place of itself.
+pub(crate) fn keys(bytes: &[u8]) {
+    let mut written = vec![0; bytes.len()];
+    if let Some(envelope) = Sign::parse(bytes) {
+        assert_eq!(envelope.write(&mut written), Some(bytes.len()));
+        assert_eq!(written, bytes);
+    }
+    if let Ok(document) = KeyDocument::parse(bytes) {
+        assert_eq!(document.successor(bytes), Err(Reason::OldKeys));
+    }
+}
+
+/// A message of an update, to the device and to the server.
+pub(crate) fn update(bytes: &[u8]) {
+    if let Ok(message) = Update::parse(bytes)
+        && message != Update::Unknown
+    {
+        let mut written = [0; UPDATE_MESSAGE_LEN_MAX];
+        let len = message.write(&mut written).expect("what was read can be written");
+        assert_eq!(written[..len], *bytes);
+    }
+    if let Ok(status) = Status::parse(bytes) {
+        assert_eq!(status.write()[..], *bytes);
+        assert!(status.wanted().all(|index| index < status.chunk_count));
     }
 }

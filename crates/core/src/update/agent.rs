@@ -6,7 +6,7 @@ use embedded_storage::nor_flash::MultiwriteNorFlash;
 use super::transfer::{Message, Status};
 use super::{
     Component, Config, Device, Event, FEATURE_SET, KeyStore, Reason, ReleaseId, SignedManifest,
-    Updater,
+    State, Updater,
 };
 use crate::detector::format;
 use crate::limits::RELEASE_DOCUMENT_LEN_MAX;
@@ -173,16 +173,20 @@ impl<'p> Agent<'p> {
         Ok(None)
     }
 
-    /// Switches a component to its staged release; see [`Updater::switch`].
+    /// Switches a component to its staged release; see [`Updater::switch`]. One at a time: what one
+    /// release needs of another must not go away again.
     ///
     /// # Errors
-    /// Those of [`Updater::switch`].
+    /// [`Reason::Busy`] while another component is on trial, and those of [`Updater::switch`].
     pub fn switch<F: MultiwriteNorFlash>(
         &mut self,
         flash: &mut F,
         component: Component,
         now_ms: u64,
     ) -> Result<usize, Reason> {
+        if self.updaters().any(|other| other.state() == State::Trial) {
+            return Err(Reason::Busy);
+        }
         let mut buffer = [0; RELEASE_DOCUMENT_LEN_MAX];
         let keys = self.config.keys.load(flash, self.config.provisioned, &mut buffer)?;
         let device = self.device();

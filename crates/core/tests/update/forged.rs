@@ -456,3 +456,77 @@ fn a_detector_is_loaded_out_of_its_slot() {
         }
     }
 }
+
+#[test]
+fn a_damaged_key_document_gives_way_to_the_one_before() {
+    let provisioned = key_document(1, &[3], &[]);
+    let mut plant = Strict::new(&provisioned);
+    let keys = plant.config().keys;
+    let version = |plant: &mut Strict<'_>| {
+        let mut buffer = [0; 1_024];
+        keys.load(&mut plant.flash, &provisioned, &mut buffer).map(|document| document.version)
+    };
+    assert_eq!(version(&mut plant), Ok(1));
+    for next in 2..=5 {
+        let document = key_document(next, &[3], &[]);
+        assert_eq!(keys.replace(&mut plant.flash, &provisioned, &document), Ok(next));
+        assert_eq!(version(&mut plant), Ok(next));
+    }
+    // The documents of 5 and 4; a bit of a key is lost, which leaves the encoding legal.
+    let intact = plant.flash.bytes.clone();
+    let newest = keys.blocks.iter().map(|block| block.start as usize + 100);
+    let found: Vec<u64> = newest
+        .map(|at| {
+            plant.flash.bytes.clone_from(&intact);
+            plant.flash.bytes[at] ^= 1;
+            version(&mut plant).expect("one is whole")
+        })
+        .collect();
+    assert!(found.contains(&4) && found.contains(&5), "{found:?}");
+    // A device that is provisioned anew trusts that, if it is newer.
+    plant.flash.bytes = intact;
+    let mut buffer = [0; 1_024];
+    let newer = key_document(6, &[4], &[]);
+    let found = keys.load(&mut plant.flash, &newer, &mut buffer).map(|document| document.version);
+    assert_eq!(found, Ok(6));
+    let found = keys.load(&mut Strict::new(&provisioned).flash, &[], &mut buffer).map(|_| ());
+    assert_eq!(found, Err(Reason::Malformed), "no keys at all");
+}
+
+#[test]
+fn one_component_is_on_trial_at_a_time() {
+    let provisioned = key_document(1, &[3], &[]);
+    let mut plant = Strict::new(&provisioned);
+    let mut agent = plant.start().expect("power");
+    let detector = Release::new(DETECTOR, 7, 3_000);
+    let needs = Dependencies { detector_sequence: 7, ..Dependencies::default() };
+    let firmware = Says { dependencies: needs, ..Says::new(Component::Firmware, 7) };
+    let firmware = firmware.release(image(3, 2_000));
+    refused(&mut plant, &mut agent, &detector.chunk(0), Reason::UnknownRelease);
+    assert_eq!(
+        agent.receive(&mut plant.flash, &firmware.offer(), 0),
+        Err(Reason::UnmetDependency),
+        "the detector does not run yet"
+    );
+    stage(&mut plant, &mut agent, &detector);
+    assert_eq!(agent.switch(&mut plant.flash, DETECTOR, 0), Ok(1));
+    send(&mut plant, &mut agent, &firmware);
+    while agent.step(&mut plant.flash, 0).expect("power").is_none() {}
+    for _ in 0..2 {
+        let switched = agent.switch(&mut plant.flash, Component::Firmware, 0);
+        assert_eq!(switched, Err(Reason::Busy), "it may be asked again");
+    }
+    let (mut gone, mut flash) = (agent.clone(), plant.flash.clone());
+    agent.updater(DETECTOR).expect("both").confirm(&mut plant.flash, 0).expect("power");
+    assert_eq!(agent.switch(&mut plant.flash, Component::Firmware, 0), Ok(1));
+    // Had the detector gone back, the firmware would not have what it needs.
+    let updater = gone.updater(DETECTOR).expect("both");
+    updater.fail(&mut flash, Reason::Unhealthy, 0).expect("power");
+    let switched = gone.switch(&mut flash, Component::Firmware, 0);
+    assert_eq!(switched, Err(Reason::UnmetDependency));
+}
+
+#[test]
+fn an_agent_needs_little_memory() {
+    assert!(size_of::<Agent<'_>>() <= 1_024, "{}", size_of::<Agent<'_>>());
+}

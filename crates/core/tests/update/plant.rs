@@ -197,6 +197,8 @@ pub(crate) struct Plant<'p, const WRITE: usize, const ERASE: usize> {
     /// How the server saw releases end.
     pub(crate) ends: Vec<(ReleaseId, State, Option<Reason>)>,
     pub(crate) random: Random,
+    /// The newest key document that the device ever said it has.
+    pub(crate) key_version: u64,
     now_ms: u64,
 }
 
@@ -219,6 +221,7 @@ impl<'p, const WRITE: usize, const ERASE: usize> Plant<'p, WRITE, ERASE> {
             keys: Vec::new(),
             ends: Vec::new(),
             random: Random(7),
+            key_version: 1,
             now_ms: 0,
         }
     }
@@ -323,6 +326,8 @@ impl<'p, const WRITE: usize, const ERASE: usize> Plant<'p, WRITE, ERASE> {
         release: &Release,
         status: &Status,
     ) -> Result<bool, Reason> {
+        assert!(status.key_version >= self.key_version, "keys that were revoked are back");
+        self.key_version = status.key_version;
         let mut messages = Vec::new();
         let component = SignedManifest::parse(&release.document).expect("legal").manifest.component;
         if let Some(keys) = self

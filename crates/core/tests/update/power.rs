@@ -23,7 +23,8 @@ fn plant<const WRITE: usize, const ERASE: usize>(
     unhealthy: bool,
 ) -> Plant<'_, WRITE, ERASE> {
     let mut plant = Plant::new(provisioned);
-    plant.keys.push(key_document(2, &[3], &[4]));
+    plant.keys =
+        vec![key_document(2, &[3], &[4]), key_document(3, &[3], &[]), key_document(4, &[3], &[4])];
     let lens = if component == Component::Detector { [5_000, 9_217] } else { [17_409, 20_480] };
     plant.releases = vec![Release::new(component, 7, lens[0]), Release::new(component, 8, lens[1])];
     if unhealthy {
@@ -40,6 +41,7 @@ fn check_end<const WRITE: usize, const ERASE: usize>(
     what: &str,
 ) {
     let mut agent = plant.start().expect("power");
+    assert_eq!(plant.key_version, 4, "{what}");
     let updater = agent.updater(component).expect("both");
     let (sequence, active) = if unhealthy { (7, 1) } else { (8, 0) };
     assert_eq!(updater.state(), State::Idle, "{what}");
@@ -155,5 +157,45 @@ fn the_journal_goes_round() {
         plant.check_running(&mut agent, Component::Detector);
         let kept = plant.ends.iter().filter(|end| end.1 == State::Confirmed).count();
         assert!(kept >= 38, "seed {seed}: {kept} of 40 were kept");
+    }
+}
+
+/// Offers a release; what comes of that is seen after the next start.
+fn offer(plant: &mut Plant<'_, 4, 4_096>, release: &Release, chunks: u32) -> Result<(), Reason> {
+    let mut agent = plant.start()?;
+    agent.receive(&mut plant.flash, &release.offer(), 0)?;
+    (0..chunks).try_for_each(|at| agent.receive(&mut plant.flash, &release.chunk(at), 0))
+}
+
+#[test]
+fn a_newer_release_takes_the_place_of_one_on_its_way_wherever_the_power_goes() {
+    let provisioned = key_document(1, &[3], &[]);
+    let [seven, eight] = [7, 8].map(|at| Release::new(Component::Detector, at, 6_000));
+    for torn in Torn::ALL {
+        for at in 0.. {
+            let mut plant = Plant::<4, 4_096>::new(&provisioned);
+            plant.releases = vec![eight.clone()];
+            offer(&mut plant, &seven, 5).expect("power");
+            plant.flash.cut = Some((plant.flash.changes + at, torn));
+            let done = offer(&mut plant, &eight, 0).is_ok();
+            plant.flash.power_on();
+            plant.flash.cut = None;
+            let mut agent = plant.start().expect("power");
+            let updater = agent.updater(Component::Detector).expect("both");
+            match updater.state() {
+                // Of the older one everything is still there, or it is gone for good.
+                State::Receiving => {
+                    let whole = if updater.release() == seven.id { 1 } else { 6 };
+                    let status = updater.status(&mut plant.flash, 1, 0).expect("power");
+                    assert_eq!(status.missing, whole, "{torn:?} {at}");
+                }
+                state => assert_eq!(state, State::Idle, "{torn:?} {at}"),
+            }
+            offer(&mut plant, &eight, 0).expect("power");
+            plant.run(&eight).expect("power");
+            if done {
+                break;
+            }
+        }
     }
 }
