@@ -271,7 +271,7 @@ impl<'p, const WRITE: usize, const ERASE: usize> Plant<'p, WRITE, ERASE> {
     /// # Errors
     /// What the device met when its power went.
     pub(crate) fn run(&mut self, release: &Release) -> Result<(), Reason> {
-        'start: loop {
+        'start: for _ in 0..100 {
             let mut agent = self.start()?;
             for _ in 0..100_000 {
                 self.now_ms += 100;
@@ -286,8 +286,9 @@ impl<'p, const WRITE: usize, const ERASE: usize> Plant<'p, WRITE, ERASE> {
                     continue 'start;
                 }
             }
-            panic!("it goes on for ever");
+            break;
         }
+        panic!("it goes on for ever");
     }
 
     /// Does what a device does besides; tells whether it restarts.
