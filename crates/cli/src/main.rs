@@ -8,6 +8,7 @@ mod mqtt;
 mod output;
 mod sealed;
 mod shell;
+mod signing;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ enum Command {
     Keys(cmd::keys::Args),
     Account(cmd::account::Args),
     Token(cmd::token::Args),
+    Release(cmd::release::Args),
     Audit(cmd::audit::Args),
     Readings(cmd::readings::Args),
     Backup(cmd::backup::Args),
@@ -86,6 +88,7 @@ impl Command {
             Self::Keys(args) => args.run(output),
             Self::Account(args) => args.run(output),
             Self::Token(args) => args.run(output),
+            Self::Release(args) => args.run(output),
             Self::Audit(args) => args.run(output),
             Self::Readings(args) => args.run(output),
             Self::Backup(args) => args.run(output),

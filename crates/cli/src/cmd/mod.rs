@@ -19,6 +19,7 @@ pub(crate) mod latent;
 pub(crate) mod legacy;
 pub(crate) mod plot;
 pub(crate) mod readings;
+pub(crate) mod release;
 pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod token;
